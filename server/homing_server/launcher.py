@@ -23,9 +23,7 @@ from homing_server.gate import REPLICA_ID, Gate, Keys, replica_id
 KEEP_ALIVE = "SGLANG_TIMEOUT_KEEP_ALIVE"
 
 
-def guard(
-    init: Callable[..., None], *, keys: Keys, replica: str, keep_alive: int | None
-) -> Callable[..., None]:
+def guard(init: Callable[..., None], *, keys: Keys, replica: str, keep_alive: int | None) -> Callable[..., None]:
     """Return ``uvicorn.Config.__init__`` with the gate around the app.
 
     An app given by name cannot be wrapped (uvicorn imports it in another process), so
