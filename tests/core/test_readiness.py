@@ -12,7 +12,13 @@ import pytest
 from homing.core.readiness import Readiness, Ticket
 from homing.core.retry import RetryPolicy
 from homing.core.turn import Attempts, Deliver, Hold, Plan, Send, Sleep, attempts
-from homing.errors import APIError, ColdStartTimeout, InternalServerError, ServerUnreachable
+from homing.errors import (
+    APIError,
+    ColdStartTimeout,
+    DeadlineExceeded,
+    InternalServerError,
+    ServerUnreachable,
+)
 
 ROUND_TRIP = 0.002
 
@@ -277,3 +283,34 @@ def test_a_first_call_that_is_cancelled_lets_the_next_go() -> None:
     readiness.leave(first)
     assert woken == [2]
     assert readiness.ask(second, 0.0) is None
+
+
+def test_a_call_released_at_the_very_end_of_its_budget_is_served() -> None:
+    # The leader is answered a moment before the others' time ends; their release is staggered past it.
+    world = World(30.0)
+    for _ in range(200):
+        world.call(cold_start_timeout=1200.0)
+    world.run()
+    answered = min(world.served)
+    edge = World(30.0)
+    edge.call(cold_start_timeout=1200.0)
+    for _ in range(199):
+        edge.call(cold_start_timeout=answered + 0.005)
+    edge.run()
+    assert not edge.failed
+    assert len(edge.served) == 200
+    assert max(edge.served) > answered + 0.05  # some were let out after their budget's end
+
+
+def test_a_total_that_ends_during_the_release_still_holds() -> None:
+    world = World(30.0)
+    for _ in range(200):
+        world.call(cold_start_timeout=1200.0)
+    world.run()
+    edge = World(30.0)
+    edge.call()
+    for _ in range(199):
+        edge.call(total=min(world.served) + 0.005)
+    edge.run()
+    assert {type(error) for error in edge.failed} == {DeadlineExceeded}
+    assert len(edge.served) + len(edge.failed) == 200

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ..errors import APIConnectionError, APIStatusError, ColdStartTimeout
 from ..types.events import Waiting
 from .hooks import Retrying
-from .readiness import Readiness, Ticket
+from .readiness import Readiness, State, Ticket
 from .retry import (
     LAPSE_PAUSE,
     LAPSES,
@@ -104,7 +104,7 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
                 if cold_since is None:
                     cold_since, waited_before = now, plan.waited
                 plan.waited = waited_before + now - cold_since
-                left = _time_left(plan, now - cold_since, now, last)
+                left = _time_left(plan, readiness.state, now - cold_since, now, last)
                 notice = None
                 if now - noticed >= min(WAIT_NOTICE, hold):
                     noticed = now
@@ -160,8 +160,9 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
         readiness.leave(ticket)
 
 
-def _time_left(plan: Plan, waited: float, now: float, last: Exception | None) -> float:
-    left = plan.cold_start_timeout - waited
+def _time_left(plan: Plan, state: State, waited: float, now: float, last: Exception | None) -> float:
+    # Once a replica is up a released call is about to be served: the cold start's budget has done its work.
+    left = plan.cold_start_timeout - waited if state == "waiting" else math.inf
     if left <= 0:
         raise ColdStartTimeout(
             f"no replica became ready within {plan.cold_start_timeout:g} s ({plan.sent} attempts by this call, "
