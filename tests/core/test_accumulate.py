@@ -421,3 +421,31 @@ def test_long_stream_stays_linear() -> None:
         accumulator.add(item)
         accumulator.add(argument)
     assert len(accumulator.completion.choices[0].message.content or "") == 500_000
+
+
+def function(name: str | None = None, arguments: str | None = None, finish: str | None = None) -> ChatCompletionChunk:
+    return chunk(piece(finish=finish, function_call={"name": name, "arguments": arguments}))
+
+
+def test_a_call_in_the_form_before_there_were_tools_is_joined() -> None:
+    accumulator = fed(function("weather", ""), function(None, '{"city":'), function("weather", '"Oslo"}'))
+    accumulator.update(chunk(piece(finish="function_call")))
+    assert accumulator.has_tool_calls
+    assert accumulator.complete
+    message = accumulator.completion.choices[0].message
+    assert message.function_call is not None
+    assert (message.function_call.name, message.function_call.arguments) == ("weather", '{"city":"Oslo"}')
+    assert message.content is None
+    assert message.unfinished_tool_calls == []
+    assert message.model_dump(exclude_none=True) == {
+        "role": "assistant",
+        "function_call": {"name": "weather", "arguments": '{"city":"Oslo"}'},
+    }
+
+
+def test_a_half_written_function_call_is_not_handed_out() -> None:
+    accumulator = fed(function("weather", '{"ci'))
+    assert accumulator.progress
+    message = accumulator.completion.choices[0].message
+    assert message.function_call is None
+    assert [call.function.arguments for call in message.unfinished_tool_calls] == ['{"ci']

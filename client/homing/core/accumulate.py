@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from ..types.chunk import ChatCompletionChunk, ChunkChoice
+from ..types.chunk import ChatCompletionChunk, ChoiceDeltaToolCallFunction, ChunkChoice
 from ..types.completion import ChatCompletion, ChatCompletionMessage, Choice
 from ..types.events import (
     ContentDelta,
@@ -27,7 +27,7 @@ from ..types.events import (
 )
 from ..types.logprobs import ChatCompletionTokenLogprob, ChoiceLogprobs
 from ..types.usage import CompletionUsage
-from .tool_calls import ToolCalls
+from .tool_calls import ToolCall, ToolCalls
 
 #: Fields of a chunk that are dealt with one by one; any other is kept as it came, last wins.
 _KNOWN: Final = frozenset({"id", "object", "created", "model", "choices", "usage"})
@@ -162,6 +162,9 @@ class Accumulator:
                     events.append(
                         ToolCallArgumentsDelta(call.name, call.index, arguments, index, call.pieces, len(call.pieces))
                     )
+        if delta.function_call is not None:
+            self.progress = self.has_tool_calls = True
+            state.take_function(delta.function_call)
         if choice.logprobs is not None:
             state.take_logprobs(choice.logprobs, events)
         if delta.__pydantic_extra__ or delta.role:
@@ -224,6 +227,7 @@ class _Choice:
         "content",
         "content_logprobs",
         "finish_reason",
+        "function",
         "index",
         "matched_stop",
         "message_rest",
@@ -242,6 +246,7 @@ class _Choice:
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.tools = ToolCalls()
+        self.function: ToolCall | None = None
         self.content_logprobs: list[ChatCompletionTokenLogprob] = []
         self.refusal_logprobs: list[ChatCompletionTokenLogprob] = []
         self.finish_reason: str | None = None
@@ -249,6 +254,12 @@ class _Choice:
         self.rest: dict[str, Any] = {}
         self.message_rest: dict[str, Any] = {}
         self.concluded = False
+
+    def take_function(self, piece: ChoiceDeltaToolCallFunction) -> None:
+        call = self.function = self.function or ToolCall(0)
+        call.name = call.name or piece.name or ""
+        if piece.arguments:
+            call.pieces.append(piece.arguments)
 
     def take_logprobs(self, logprobs: ChoiceLogprobs, events: list[StreamEvent] | None) -> None:
         if logprobs.content:
@@ -264,13 +275,16 @@ class _Choice:
 
     def as_model(self) -> Choice:
         calls = self.tools.calls
+        function = self.function
         whole = [call.as_model() for call in calls if call.is_whole(self.finish_reason)]
         unfinished = [call.as_model() for call in calls if not call.is_whole(self.finish_reason)]
+        if function is not None and not function.is_whole(self.finish_reason):
+            unfinished.append(function.as_model())
         message = {
             **self.message_rest,
             "role": self.role,
             # null belongs to a message that calls tools instead of speaking
-            "content": "".join(self.content) or (None if calls else ""),
+            "content": "".join(self.content) or (None if calls or function else ""),
             "unfinished_tool_calls": unfinished,
         }
         if self.reasoning:
@@ -280,6 +294,8 @@ class _Choice:
             message["refusal"] = "".join(self.refusal)
         if whole:
             message["tool_calls"] = whole
+        if function is not None and function.is_whole(self.finish_reason):
+            message["function_call"] = function.as_model().function
         choice = {
             **self.rest,
             "index": self.index,

@@ -49,7 +49,7 @@ def _parse_choice(completion: ChatCompletion, choice: Choice, response_format: t
             "the server's content filter withheld the reply: change the prompt", completion=completion
         )
     message = choice.message
-    if message.refusal or message.tool_calls:
+    if message.refusal or message.tool_calls or message.function_call:
         return None
     try:
         return response_format.model_validate_json(message.content or "")

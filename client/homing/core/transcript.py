@@ -69,7 +69,7 @@ def _as_prompt(message: dict[str, Any]) -> dict[str, Any] | None:
     if message.get("role") != "assistant":
         return message
     sent = {name: value for name, value in message.items() if name not in ("reasoning", "reasoning_content")}
-    return sent if sent.get("content") or sent.get("tool_calls") else None
+    return sent if any(sent.get(name) for name in ("content", "tool_calls", "function_call")) else None
 
 
 def assistant_message(completion: ChatCompletion) -> dict[str, Any]:
@@ -85,6 +85,8 @@ def assistant_message(completion: ChatCompletion) -> dict[str, Any]:
         message["refusal"] = reply.refusal
     if reply.tool_calls:
         message["tool_calls"] = [call.model_dump(mode="json", exclude_none=True) for call in reply.tool_calls]
+    if reply.function_call:
+        message["function_call"] = reply.function_call.model_dump(mode="json", exclude_none=True)
     return message
 
 

@@ -29,13 +29,14 @@ class ChoiceDeltaToolCall(WireModel):
 
 
 class ChoiceDelta(WireModel):
-    """What one chunk adds to a choice."""
+    """What one chunk adds to a choice. ``function_call`` is the form before there were tools."""
 
     role: str | None = None
     content: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
     tool_calls: list[ChoiceDeltaToolCall] | None = None
+    function_call: ChoiceDeltaToolCallFunction | None = None
 
     @property
     def reasoning(self) -> str | None:

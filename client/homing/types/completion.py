@@ -36,6 +36,7 @@ class ChatCompletionMessage(WireModel):
     ``unfinished_tool_calls`` holds calls that a broken or cut stream left half written.
     They are kept for inspection, never in ``tool_calls`` and never in ``model_dump()``,
     so that they are neither executed (ANOLISA#2209) nor sent back (vercel/ai#10638).
+    ``function_call`` is the form that older servers answer to ``functions=``.
     """
 
     role: Annotated[str, NullMeans(lambda: "assistant")] = "assistant"
@@ -43,6 +44,7 @@ class ChatCompletionMessage(WireModel):
     reasoning_content: str | None = None
     refusal: str | None = None
     tool_calls: list[ChatCompletionMessageToolCall] | None = None
+    function_call: Function | None = None
     unfinished_tool_calls: list[ChatCompletionMessageToolCall] = Field(default_factory=list, exclude=True)
 
     @property
