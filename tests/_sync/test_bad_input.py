@@ -57,6 +57,18 @@ def test_wrong_key(edge: Edge) -> None:
         assert client.chat.completions.create(messages=HELLO)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_quotes_the_key_is_masked(edge: Edge, stream: bool) -> None:
+    said = "engine: bad key hunter-2-key"
+    with homing.Client(edge.url, api_key=lambda: "hunter-2-key", model="m", max_retries=0) as client:
+        edge.inject(Fault.error_in_stream(message=said, code=400) if stream else Fault.answer(400, said))
+        with pytest.raises(homing.BadRequestError) as caught:
+            with client.chat.completions.stream(messages=HELLO) as events:
+                events.until_done()
+    assert "engine: bad key [hidden]" in str(caught.value)
+    assert "hunter" not in f"{caught.value!r} {caught.value.body}"
+
+
 @pytest.mark.edge(proxy_token={"id": "wk-id", "secret": "ws-secret"}, initial_replicas=0)
 def test_proxy_token(edge: Edge) -> None:
     with homing.Client(edge.url, model="m") as client:

@@ -199,3 +199,68 @@ def test_200_with_something_else(body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         parse_answer(body, ChatCompletion)
     assert type(caught.value) is error
+
+
+KEY = "hunter-2-key"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("message", {"error": {"message": f"bad key {KEY}", "code": 401}}),
+        ("message", {"object": "error", "message": f"bad key {KEY}", "code": 401}),
+        ("message", {"choices": [], "error": f"bad key {KEY}"}),
+        ("message", {"choices": [{"delta": {}}], "error": f"bad key {KEY}"}),
+        ("error", {"message": f"bad key {KEY}"}),
+        ("message", {"hello": KEY}),
+        ("message", KEY.encode()),
+    ],
+)
+def test_an_error_in_a_stream_does_not_echo_the_key(name: str, data: object) -> None:
+    with pytest.raises((APIStatusError, APIResponseValidationError)) as caught:
+        parse_event(event(data, name), secrets=(KEY,))
+    assert KEY not in f"{caught.value!r} {caught.value} {caught.value.body}"
+    assert "[hidden]" in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [{"error": f"bad key {KEY}"}, {"choices": [], "error": f"bad {KEY}"}, {"a": KEY}])
+def test_an_error_in_an_answer_does_not_echo_the_key(data: object) -> None:
+    with pytest.raises((APIStatusError, APIResponseValidationError)) as caught:
+        parse_answer(json.dumps(data).encode(), ChatCompletion, secrets=(KEY,))
+    assert KEY not in f"{caught.value!r} {caught.value} {caught.value.body}"
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (rb"a\ud83d", "a\ufffd"),
+        (rb"\ude00b", "\ufffdb"),
+        (rb"\uD83D \uDE00", "\ufffd \ufffd"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ude00\ud83d", "\U0001f600\ufffd"),
+    ],
+)
+def test_half_a_surrogate_pair_costs_one_character_and_not_the_reply(escaped: bytes, text: str) -> None:
+    parsed = parse_event(Event("message", b'{"choices":[{"delta":{"content":"' + escaped + b'"}}],"odd":"\\\\ud83d"}'))
+    assert isinstance(parsed, ChatCompletionChunk)
+    assert parsed.choices[0].delta.content == text
+    assert parsed.model_extra == {"odd": "\\ud83d"}  # an escaped backslash begins no escape
+    answer = parse_answer(b'{"choices":[{"message":{"content":"' + escaped + b'"}}]}', ChatCompletion)
+    assert answer.choices[0].message.content == text
+
+
+def test_a_whole_pair_is_one_character() -> None:
+    parsed = parse_event(Event("message", rb'{"choices":[{"delta":{"content":"\ud83d\ude00"}}]}'))
+    assert isinstance(parsed, ChatCompletionChunk)
+    assert parsed.choices[0].delta.content == "\U0001f600"
+
+
+@pytest.mark.parametrize("data", [rb'{"choices":"\ud83d"}', rb'{"a":"\ud83d', b"[" * 100_000 + rb"\ud83d"])
+def test_half_a_pair_excuses_nothing_else(data: bytes) -> None:
+    with pytest.raises(APIResponseValidationError):
+        parse_event(Event("message", data))
+
+
+def test_half_a_pair_does_not_hide_an_error() -> None:
+    with pytest.raises(RateLimitError, match="full \ufffd"):
+        parse_event(Event("message", rb'{"error":{"message":"full \ud83d","code":429}}'))

@@ -8,7 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
-from homing.core.problems import EXCERPT, UNSTATED, excerpt, invalid_answer, stated_status, status_error
+from homing.core.problems import (
+    EXCERPT,
+    MAX_TEXT_BODY,
+    UNSTATED,
+    excerpt,
+    invalid_answer,
+    stated_status,
+    status_error,
+)
 from homing.errors import (
     APIStatusError,
     AuthenticationError,
@@ -157,6 +165,17 @@ def test_known_secrets_of_any_shape_are_blotted_out() -> None:
     error = status_error(401, b'{"error":{"message":"key hunter2 is wrong"}}', secrets=("hunter2", ""))
     assert "hunter2" not in str(error) + str(error.body)
     assert "[hidden]" in str(error)
+
+
+def test_a_secret_is_not_shown_by_halves_where_a_long_text_is_cut() -> None:
+    for place in range(MAX_TEXT_BODY - 12, MAX_TEXT_BODY + 2):
+        text = "x" * place + " hunter2-long"
+        for error in (
+            status_error(500, text, secrets=["hunter2-long"]),
+            invalid_answer("odd", text, secrets=["hunter2-long"]),
+        ):
+            assert "hunt" not in str(error.body)
+            assert len(str(error.body)) <= MAX_TEXT_BODY
 
 
 def test_deep_body_is_survived() -> None:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from urllib.request import getproxies
 
 import httpx
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from ..core.accumulate import Accumulator
 from ..core.hooks import Hooks
-from ..core.options import AffinityChoice, Options
+from ..core.options import AffinityChoice, Changes, Options
 from ..core.readiness import Ready
 from ..core.request import Request
 from ..core.retry import RetryPolicy
@@ -127,7 +127,7 @@ class AsyncClient:
         """Sums over all replies to this client's conversations."""
         return self._options.learnt.totals
 
-    def with_options(self, **changes: Any) -> Self:
+    def with_options(self, **changes: Unpack[Changes]) -> Self:
         """Return a cheap copy with other settings, which shares connections and what is known of the server.
 
         Takes the constructor's arguments except ``base_url`` and ``http_client``. Close only the original.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.chunks import parse_answer
 from ..core.request import Request
 from ..types import ModelList
 
@@ -21,4 +20,4 @@ class AsyncModels:
     async def list(self) -> ModelList:
         """Return the server's models; waits out a cold start. An iterable with a ``data`` list."""
         request = Request("GET", "/v1/models", self._client._options.timeout)
-        return parse_answer(await self._client._exchange(request).fetch() or b"", ModelList)
+        return await self._client._exchange(request).answer(ModelList)

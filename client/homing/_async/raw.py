@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
+from pydantic import BaseModel
+from typing_extensions import Unpack
 
-from ..core.chunks import parse_answer
 from ..errors import APIError
 from ..types import ChatCompletion
 from .stream import AsyncStream
 
 if TYPE_CHECKING:
+    from ..types.params import ChatCompletionMessageParam, CreateParams
     from .completions import AsyncCompletions
 
 R = TypeVar("R")
@@ -62,7 +65,12 @@ class AsyncRawCompletions:
         self._completions = completions
 
     async def create(
-        self, *, messages: Any, model: str | None = None, stream: bool = False, **params: Any
+        self,
+        *,
+        messages: Iterable[ChatCompletionMessageParam | BaseModel],
+        model: str | None = None,
+        stream: bool = False,
+        **params: Unpack[CreateParams],
     ) -> AsyncRawResponse[Any]:
         """`create`, with status, headers and body beside the answer."""
         exchange = self._completions._exchange(messages, model, params, stream=stream)
@@ -70,8 +78,8 @@ class AsyncRawCompletions:
         if stream:
             parsed, content = await AsyncStream(exchange).open(), b""
         else:
-            content = await exchange.fetch() or b""
-            parsed = parse_answer(content, ChatCompletion)
+            parsed = await exchange.answer(ChatCompletion)
+            content = exchange.content
         if exchange.response is None:
             raise APIError("the call was stopped before an answer came")
         return AsyncRawResponse(exchange.response, content, parsed, retries_taken=exchange.plan.retries)

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from typing_extensions import Unpack
 
 from ..core.accumulate import Accumulator
-from ..core.chunks import parse_answer
 from ..core.completion_request import chat_request, choices_asked_for, split_call_options
 from ..core.encode import encode_messages
 from ..core.options import AffinityChoice
@@ -24,7 +23,7 @@ from .raw import RawCompletions
 from .stream import ChatStream, Stream
 
 if TYPE_CHECKING:
-    from ..types.params import ChatCompletionMessageParam, CompletionParams
+    from ..types.params import ChatCompletionMessageParam, CompletionParams, ResponseFormat, StreamParams
     from .client import Client
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -127,26 +126,28 @@ class Completions:
         exchange = self._exchange(
             messages,
             model,
-            {**params},
+            {
+                **params,
+                "affinity": affinity,
+                "affinity_key": affinity_key,
+                "timeout": timeout,
+                "extra_headers": extra_headers,
+                "extra_query": extra_query,
+                "extra_body": extra_body,
+            },
             stream=stream,
-            affinity=affinity,
-            affinity_key=affinity_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-            extra_query=extra_query,
-            extra_body=extra_body,
         )
         if stream:
             return Stream(exchange).open()
-        return parse_answer(exchange.fetch() or b"", ChatCompletion)
+        return exchange.answer(ChatCompletion)
 
     def stream(
         self,
         *,
         messages: Iterable[ChatCompletionMessageParam | BaseModel],
         model: str | None = None,
-        response_format: type[BaseModel] | Mapping[str, Any] | NotGiven = NOT_GIVEN,
-        **params: Any,
+        response_format: type[BaseModel] | ResponseFormat | NotGiven | None = NOT_GIVEN,
+        **params: Unpack[StreamParams],
     ) -> ChatStream:
         """Stream typed events; a context manager and an iterator. Takes what `create` takes.
 
@@ -165,7 +166,7 @@ class Completions:
         messages: Iterable[ChatCompletionMessageParam | BaseModel],
         response_format: type[Parsed],
         model: str | None = None,
-        **params: Any,
+        **params: Unpack[StreamParams],
     ) -> ParsedChatCompletion[Parsed]:
         """Ask for structured output: the message's ``parsed`` is an instance of ``response_format``.
 
@@ -176,28 +177,23 @@ class Completions:
         exchange = self._exchange(
             messages, model, {**params, "response_format": response_format}, stream=False
         )
-        completion = parse_answer(exchange.fetch() or b"", ChatCompletion)
-        return parse_completion(completion, response_format)
+        return parse_completion(exchange.answer(ChatCompletion), response_format)
 
     def _exchange(
         self,
         messages: Iterable[Any],
         model: str | None,
-        params: dict[str, Any],
+        params: Mapping[str, Any],
         *,
         stream: bool,
-        affinity: AffinityChoice | None = None,
-        affinity_key: str | None = None,
-        **call_options: Any,
     ) -> Exchange:
         client = self._client
         options = client._options
         plain = messages if isinstance(messages, (str, bytes, Mapping)) else list(messages)
         encoded = encode_messages(plain)
-        affinity = params.pop("affinity", affinity)
-        affinity_key = params.pop("affinity_key", affinity_key)
-        strategy, key = options.loose_key(plain, affinity, affinity_key)
-        call_options |= split_call_options(params)
+        params = dict(params)
+        strategy, key = options.loose_key(plain, params.pop("affinity", None), params.pop("affinity_key", None))
+        call_options = split_call_options(params)
         request = chat_request(
             options,
             params,

@@ -12,7 +12,7 @@ import httpx
 
 from ..core.accumulate import Accumulator
 from ..core.call import EXTENSION, Aborted, Call
-from ..core.chunks import StreamEnd, parse_event
+from ..core.chunks import M, StreamEnd, parse_answer, parse_event
 from ..core.completion_request import first_model
 from ..core.failures import (
     MAX_REDIRECTS,
@@ -27,6 +27,7 @@ from ..core.options import Options
 from ..core.problems import invalid_answer, is_error, status_error, stream_error
 from ..core.readiness import Ticket
 from ..core.request import Request
+from ..core.settings import secrets_in
 from ..core.sse import EventDecoder
 from ..core.telemetry import REPLICA_HEADER, Stopwatch, Telemetry, note_usage
 from ..core.timers import Timers
@@ -39,7 +40,7 @@ from ..errors import (
     HomingError,
     StreamInterrupted,
 )
-from ..types import ChatCompletionChunk
+from ..types import ChatCompletionChunk, ModelList
 from ..types.events import ChunkEvent, StreamEvent, Waiting
 from .concurrency import Alarm, Guard, shielded
 from .transport import BODY
@@ -90,6 +91,7 @@ class Exchange:
         self.accumulator = accumulate()
         self.content = b""
         self.stopped = False
+        self._secrets: tuple[str, ...] = ()
         self._channel = channel
         self._accumulate = accumulate
         self._satisfied = satisfied
@@ -122,11 +124,19 @@ class Exchange:
 
     # -- for the layers above ------------------------------------------------------------------
 
-    def fetch(self) -> bytes | None:
-        """Send, and return the answer's body; None when stopped, or satisfied by another call."""
+    def fetch(self) -> None:
+        """Send, and read the answer's body into `content`."""
         while self.next_batch() is not None:
             pass
-        return self.content if self.response is not None and not self.stopped else None
+
+    def answer(self, model: type[M]) -> M:
+        """Send, and return the answer's body as ``model``."""
+        self.fetch()
+        return self.parsed(model)
+
+    def parsed(self, model: type[M]) -> M:
+        """Read the body that has been fetched as ``model``."""
+        return parse_answer(self.content, model, secrets=self._secrets)
 
     def open(self) -> None:
         """Go on until the server has accepted the request. Errors are raised here instead of later."""
@@ -226,7 +236,7 @@ class Exchange:
             raise Aborted
         learnt = self._options.learnt
         if learnt.model is None:
-            learnt.model = first_model(lookup.content)
+            learnt.model = first_model(lookup.parsed(ModelList))
         if self.request.params is not None:
             self.request.params["model"] = learnt.model
         self.plan.waited = lookup.plan.waited
@@ -270,6 +280,7 @@ class Exchange:
         """Send one attempt; return what went wrong, or None with `response` open."""
         self._release()
         url, headers, content = self.request.build(self._options, with_key=with_key)
+        self._secrets = secrets_in(headers)
         for _ in range(MAX_REDIRECTS):
             failure = self._open(url, headers, content)
             response = self.response
@@ -286,7 +297,7 @@ class Exchange:
             failure = self._read_whole(limit=MAX_ERROR_BODY)
             self._release()
             return failure or status_error(
-                response.status_code, self.content, response, secrets=self._options.credentials.secrets()
+                response.status_code, self.content, response, secrets=self._secrets
             )
         return APIResponseValidationError(f"{url} redirects in a circle")
 
@@ -298,8 +309,9 @@ class Exchange:
         failure = self._read_whole(limit=MAX_ERROR_BODY)
         self._release()
         if failure is None and is_error(self.content):
-            failure = stream_error(self.content)
-        return failure or invalid_answer(f"asked for an event stream, got {kind}", self.content)
+            failure = stream_error(self.content, secrets=self._secrets)
+        what = f"asked for an event stream, got {kind}"
+        return failure or invalid_answer(what, self.content, secrets=self._secrets)
 
     def _open(self, url: str, headers: dict[str, str], content: bytes | None) -> Exception | None:
         clock = self._options.clock
@@ -465,7 +477,7 @@ class Exchange:
         mode, accumulator = self.mode, self.accumulator
         try:
             for event in self._decoder.feed(data):
-                chunk = parse_event(event)
+                chunk = parse_event(event, secrets=self._secrets)
                 if chunk is None:
                     continue
                 if isinstance(chunk, StreamEnd):

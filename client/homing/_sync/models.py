@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.chunks import parse_answer
 from ..core.request import Request
 from ..types import ModelList
 
@@ -22,4 +21,4 @@ class Models:
     def list(self) -> ModelList:
         """Return the server's models; waits out a cold start. An iterable with a ``data`` list."""
         request = Request("GET", "/v1/models", self._client._options.timeout)
-        return parse_answer(self._client._exchange(request).fetch() or b"", ModelList)
+        return self._client._exchange(request).answer(ModelList)

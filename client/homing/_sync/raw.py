@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
+from pydantic import BaseModel
+from typing_extensions import Unpack
 
-from ..core.chunks import parse_answer
 from ..errors import APIError
 from ..types import ChatCompletion
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from ..types.params import ChatCompletionMessageParam, CreateParams
     from .completions import Completions
 
 R = TypeVar("R")
@@ -63,7 +66,12 @@ class RawCompletions:
         self._completions = completions
 
     def create(
-        self, *, messages: Any, model: str | None = None, stream: bool = False, **params: Any
+        self,
+        *,
+        messages: Iterable[ChatCompletionMessageParam | BaseModel],
+        model: str | None = None,
+        stream: bool = False,
+        **params: Unpack[CreateParams],
     ) -> RawResponse[Any]:
         """`create`, with status, headers and body beside the answer."""
         exchange = self._completions._exchange(messages, model, params, stream=stream)
@@ -71,8 +79,8 @@ class RawCompletions:
         if stream:
             parsed, content = Stream(exchange).open(), b""
         else:
-            content = exchange.fetch() or b""
-            parsed = parse_answer(content, ChatCompletion)
+            parsed = exchange.answer(ChatCompletion)
+            content = exchange.content
         if exchange.response is None:
             raise APIError("the call was stopped before an answer came")
         return RawResponse(exchange.response, content, parsed, retries_taken=exchange.plan.retries)

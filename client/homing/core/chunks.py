@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -11,6 +12,7 @@ from ..types.chunk import ChatCompletionChunk
 from ..types.wire import WireModel
 from .problems import invalid_answer, is_error, stream_error
 from .sse import Event
+from .surrogates import without_halves
 
 M = TypeVar("M", bound=WireModel)
 
@@ -27,11 +29,11 @@ STREAM_END: Final = StreamEnd.DONE
 _DONE: Final = b"[DONE]"
 
 
-def parse_event(event: Event) -> ChatCompletionChunk | StreamEnd | None:
+def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionChunk | StreamEnd | None:
     """Return the chunk in an event, :data:`STREAM_END`, or None for an event to ignore.
 
     To ignore are events without data (hermes-agent#111887) and events with a name of their
-    own that hold no choices, such as SGLang's ``sglext_ids``.
+    own that hold no choices, such as SGLang's ``sglext_ids``. ``secrets`` are kept out of errors.
 
     Raises:
         APIStatusError: the event is an error, as ``data: {"error": …}`` (any-llm#847), as
@@ -41,7 +43,7 @@ def parse_event(event: Event) -> ChatCompletionChunk | StreamEnd | None:
     """
     name, data = event
     if name == "error":
-        raise stream_error(data)
+        raise stream_error(data, secrets=secrets)
     if not data.startswith(b"{"):
         data = data.strip()
         if data == _DONE:
@@ -49,40 +51,53 @@ def parse_event(event: Event) -> ChatCompletionChunk | StreamEnd | None:
         if not data:
             return None
     try:
-        chunk = ChatCompletionChunk.model_validate_json(data)
+        chunk = _read(data, ChatCompletionChunk)
     except ValidationError as problem:
         if name != "message":
             return None
-        raise invalid_answer(f"an event of the stream is not a chunk ({_first(problem)})", data) from None
+        what = f"an event of the stream is not a chunk ({_first(problem)})"
+        raise invalid_answer(what, data, secrets=secrets) from None
     if not chunk.choices:
         extra = chunk.__pydantic_extra__ or {}
         if extra.get("error") or chunk.object == "error":
-            raise stream_error(data)
+            raise stream_error(data, secrets=secrets)
         if name != "message":
             return None
         if len(extra) == len(chunk.model_fields_set):
-            raise invalid_answer("an event of the stream is not a chunk (it has no field of one)", data)
+            what = "an event of the stream is not a chunk (it has no field of one)"
+            raise invalid_answer(what, data, secrets=secrets)
     elif chunk.__pydantic_extra__ and chunk.__pydantic_extra__.get("error"):
-        raise stream_error(data)
+        raise stream_error(data, secrets=secrets)
     return chunk
 
 
-def parse_answer(data: bytes, model: type[M]) -> M:
-    """Return a whole, successful JSON answer as ``model``.
+def parse_answer(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) -> M:
+    """Return a whole, successful JSON answer as ``model``. ``secrets`` are kept out of errors.
 
     Raises:
         APIStatusError: the body is an error object in spite of its 200 (guidellm#743).
         APIResponseValidationError: it is not JSON, or not a ``model``.
     """
     try:
-        answer = model.model_validate_json(data)
+        answer = _read(data, model)
     except ValidationError as problem:
         if is_error(data):
-            raise stream_error(data) from None
-        raise invalid_answer(f"the answer is not a {model.__name__} ({_first(problem)})", data) from None
+            raise stream_error(data, secrets=secrets) from None
+        what = f"the answer is not a {model.__name__} ({_first(problem)})"
+        raise invalid_answer(what, data, secrets=secrets) from None
     if (answer.__pydantic_extra__ or {}).get("error"):
-        raise stream_error(data)
+        raise stream_error(data, secrets=secrets)
     return answer
+
+
+def _read(data: bytes, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError:
+        whole = without_halves(data)
+        if whole is None:
+            raise
+    return model.model_validate_json(whole)
 
 
 def _first(problem: ValidationError) -> str:

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from ..errors import ConfigurationError
 from ..types.models import ModelList
 from .affinity import Affinity
-from .chunks import parse_answer
 from .options import Options
 from .request import Request
 from .schema import response_format_of
 from .sentinel import NOT_GIVEN, NotGiven
+from .settings import merge_headers
 from .timers import Timeout
 
 PATH = "/v1/chat/completions"
@@ -63,7 +63,7 @@ def chat_request(
         stream=stream,
         affinity=affinity,
         key=key,
-        headers=extra_headers or {},
+        headers=merge_headers({}, extra_headers or {}, name="extra_headers"),
         query=extra_query or {},
     )
 
@@ -79,9 +79,8 @@ def choices_asked_for(params: Mapping[str, Any]) -> int:
     return n if isinstance(n, int) and n > 0 else 1
 
 
-def first_model(body: bytes) -> str:
+def first_model(models: ModelList) -> str:
     """Return the first model of a server's list: engines like SGLang serve one."""
-    models = parse_answer(body, ModelList).data
-    if not models:
+    if not models.data:
         raise ConfigurationError("the server lists no models: pass model=… or set HOMING_MODEL")
-    return models[0].id
+    return models.data[0].id

@@ -30,6 +30,7 @@ from ..errors import (
     UnprocessableEntityError,
     error_object,
 )
+from .surrogates import without_halves
 
 if TYPE_CHECKING:
     import httpx
@@ -120,6 +121,8 @@ def status_error(
     ``error.body``: servers do quote the key they refuse.
     """
     body = _hide(_parsed(body), tuple(filter(None, secrets)))
+    if isinstance(body, str):
+        body = body[:MAX_TEXT_BODY]
     said = _said(body)
     kind, hint = _BY_STATUS.get(
         status_code,
@@ -135,10 +138,10 @@ def status_error(
     )
 
 
-def stream_error(data: bytes) -> APIStatusError:
+def stream_error(data: bytes, *, secrets: Iterable[str] = ()) -> APIStatusError:
     """Return the exception for an error object that came with status 200."""
     body = _parsed(data)
-    return status_error(stated_status(body), body)
+    return status_error(stated_status(body), body, secrets=secrets)
 
 
 def is_error(data: bytes) -> bool:
@@ -160,12 +163,13 @@ def stated_status(body: object) -> int:
     return UNSTATED
 
 
-def invalid_answer(what: str, data: bytes | str) -> APIResponseValidationError:
+def invalid_answer(what: str, data: bytes | str, *, secrets: Iterable[str] = ()) -> APIResponseValidationError:
     """Return the exception for an answer that is not what the protocol promises.
 
-    ``what`` says what is wrong with it; an excerpt of ``data`` is added.
+    ``what`` says what is wrong with it; an excerpt of ``data`` is added, without ``secrets``.
     """
-    text = _hide(data if isinstance(data, str) else data[: 4 * MAX_TEXT_BODY].decode("utf-8", "replace"), ())
+    text = data if isinstance(data, str) else data[: 4 * MAX_TEXT_BODY].decode("utf-8", "replace")
+    text = _hide(text, tuple(filter(None, secrets)))
     said = _said(text) or "nothing"
     return APIResponseValidationError(
         f"{what}. The server sent: {excerpt(said)} "
@@ -188,9 +192,10 @@ def _parsed(body: object) -> Any:
     if not isinstance(body, str):
         return body
     try:
-        return from_json(body)  # bounded in depth, unlike json.loads, so that _hide cannot overflow
+        # Bounded in depth, unlike json.loads, so that _hide cannot overflow.
+        return from_json(without_halves(body.encode("utf-8", "replace")) or body)
     except ValueError:
-        return body[:MAX_TEXT_BODY]
+        return body
 
 
 def _said(body: object) -> str:

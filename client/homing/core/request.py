@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._version import __version__
-from ..errors import ConfigurationError
 from .affinity import Affinity, NoAffinity
 from .encode import encode_request
 from .options import Options
+from .settings import merge_headers
 from .timers import Timeout
 
 USER_AGENT = f"homing/{__version__}"
-
-PROTECTED = frozenset({"content-length", "transfer-encoding", "host", "connection"})
-"""Headers that belong to the transport: setting them by hand only breaks requests."""
 
 
 @dataclass(slots=True)
@@ -41,30 +38,20 @@ class Request:
             # Compression delays the first token and saves nothing on a few hundred bytes an event.
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
-            **options.headers,
+            **({} if self.params is None else {"Content-Type": "application/json"}),
             **options.credentials.headers(),
         }
+        # What is closer to the call wins; as in openai-python, a caller's own Authorization stands.
+        headers = merge_headers(headers, options.headers, name="default_headers")
         params = None if self.params is None else dict(self.params)
         if with_key and self.key is not None:
-            self.affinity.apply(self.key, headers, {} if params is None else params)
-        headers.update(_checked(self.headers))
-        content = None
-        if params is not None:
-            headers["Content-Type"] = "application/json"
-            content = encode_request(params, self.messages)
+            routing: dict[str, str] = {}
+            self.affinity.apply(self.key, routing, {} if params is None else params)
+            headers = merge_headers(headers, routing, name="the affinity strategy")
+        headers = merge_headers(headers, self.headers, name="extra_headers")
+        content = None if params is None else encode_request(params, self.messages)
         return options.base_url + self.path, headers, content
 
     def all_query(self, options: Options) -> dict[str, Any]:
         """Return the query parameters of client and call together."""
         return {**options.query, **self.query}
-
-
-def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in headers.items():
-        if name.lower() in PROTECTED:
-            raise ConfigurationError(f"extra_headers may not set {name!r}: the transport does")
-        if not isinstance(value, str) or any(
-            ord(character) < 32 and character != "\t" for character in value
-        ):
-            raise ConfigurationError(f"extra_headers[{name!r}] must be a string without control characters")
-    return headers

@@ -18,9 +18,19 @@ COLD_START_TIMEOUT = 1200.0
 """Seconds to wait for a replica: the server may take as long to load weights and compile kernels,
 and modal-examples#1553 shows what a shorter default does."""
 
+SECRET_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "modal-key", "modal-secret", "x-api-key", "api-key"}
+)
+_SCHEMES = frozenset({"bearer", "basic"})
+
 ApiKey = str | Callable[[], str]
 ProxyToken = str | tuple[str, str]
 
+PROTECTED_HEADERS = frozenset({"content-length", "transfer-encoding", "host", "connection"})
+"""Headers that belong to the transport: setting them by hand only breaks requests."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
+_HEADER_VALUE = re.compile(r"[\t -~]*")
 _JOINED_PROXY_TOKEN = re.compile(r"(wk-[^.\s]+)\.(ws-\S+)")
 
 
@@ -35,11 +45,6 @@ class Credentials:
         kinds = ["api_key"] * (self.api_key is not None) + ["proxy_token"] * (self.proxy_token is not None)
         return f"Credentials({', '.join(kinds) or 'none'})"
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return what must never show up in a message. (A callable key is not asked for it.)"""
-        key = (self.api_key,) if isinstance(self.api_key, str) else ()
-        return (*key, *(self.proxy_token or ()))
-
     def headers(self) -> dict[str, str]:
         """Return the headers of the next request; a callable key is asked each time, so it may rotate.
 
@@ -53,6 +58,12 @@ class Credentials:
         if self.proxy_token is not None:
             headers["Modal-Key"], headers["Modal-Secret"] = self.proxy_token
         return headers
+
+
+def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a request carries that must never show up in a message, whoever put it there."""
+    values = (value for name, value in headers.items() if name.lower() in SECRET_HEADERS)
+    return tuple(secret for value in values for secret in value.split() if secret.lower() not in _SCHEMES)
 
 
 def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> str:
@@ -109,6 +120,25 @@ def resolve_credentials(
 def resolve_model(model: str | None, environment: Mapping[str, str]) -> str | None:
     """Return the model's name, or None when the server is to be asked."""
     return model or environment.get(MODEL_VARIABLE) or None
+
+
+def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: str) -> dict[str, str]:
+    """Return ``headers`` with ``more`` added. A name that is there is replaced, however it is spelt.
+
+    Raises `ConfigurationError`, which calls ``more`` by its ``name``, for what cannot be a header.
+    """
+    merged = {key.lower(): (key, value) for key, value in headers.items()}
+    for key, value in more.items():
+        if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key):
+            raise ConfigurationError(f"{name} holds {key!r}, which cannot be the name of a header")
+        if key.lower() in PROTECTED_HEADERS:
+            raise ConfigurationError(f"{name} may not set {key!r}: the transport does")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ConfigurationError(
+                f"{name}[{key!r}] must be a string of printable ASCII (its value is not shown): quote or encode it"
+            )
+        merged[key.lower()] = (key, value)
+    return dict(merged.values())
 
 
 def _proxy_token(token: ProxyToken | None) -> tuple[str, str] | None:

@@ -8,9 +8,14 @@ those of its ``ChatCompletionRequest`` (sglang 0.5.23, ``entrypoints/openai/prot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from typing_extensions import Required, TypedDict
+
+if TYPE_CHECKING:
+    from ..core.options import AffinityChoice
+    from ..core.sentinel import NotGiven
+    from ..core.timers import Timeout
 
 # ---- parts of a message -------------------------------------------------------------------
 
@@ -281,8 +286,8 @@ class ReasoningParam(TypedDict, total=False):
     enabled: bool | None
 
 
-class CompletionParams(TypedDict, total=False):
-    """Every request field but ``messages``, ``model`` and ``stream``."""
+class GenerationParams(TypedDict, total=False):
+    """Every request field but ``messages``, ``model``, ``stream`` and ``response_format``."""
 
     # OpenAI's.
     frequency_penalty: float | None
@@ -296,7 +301,6 @@ class CompletionParams(TypedDict, total=False):
     presence_penalty: float | None
     prompt_cache_key: str | None
     reasoning_effort: ReasoningEffort | None
-    response_format: ResponseFormat | None
     safety_identifier: str | None
     seed: int | None
     service_tier: str | None
@@ -377,3 +381,28 @@ class CompletionParams(TypedDict, total=False):
     images_config: Mapping[str, Any] | None
     video_config: Mapping[str, Any] | None
     mm_processor_kwargs: Mapping[str, Any] | None
+
+
+class CompletionParams(GenerationParams, total=False):
+    """Every request field but ``messages``, ``model`` and ``stream``."""
+
+    response_format: ResponseFormat | None
+
+
+class CallOptions(TypedDict, total=False):
+    """What concerns the call and not the model; none of it is in the request's JSON."""
+
+    affinity: AffinityChoice | None
+    affinity_key: str | None
+    timeout: Timeout | float | NotGiven | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+    extra_body: Mapping[str, Any] | None
+
+
+class StreamParams(GenerationParams, CallOptions, total=False):
+    """What ``chat.completions.stream`` and ``parse`` take besides the parameters that they name."""
+
+
+class CreateParams(CompletionParams, CallOptions, total=False):
+    """What ``with_raw_response.create`` takes besides the parameters that it names."""

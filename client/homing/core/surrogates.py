@@ -1,0 +1,25 @@
+"""Halves of surrogate pairs in JSON from a server.
+
+JSON can spell one half of a UTF-16 pair (``"\\ud83d"``, RFC 8259 §8.2), and proxies that cut
+strings between UTF-16 units do. It is not text: pydantic and UTF-8 refuse it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF: Final = re.compile("[\ud800-\udfff]")  # whole pairs are one character once they are decoded
+
+
+def without_halves(data: bytes) -> bytes | None:
+    """Return the JSON with U+FFFD for each half, as for other broken text; None if that is not its trouble."""
+    if _ESCAPE.search(data) is None:
+        return None
+    try:
+        text = json.dumps(json.loads(data), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
+    return _HALF.sub("\ufffd", text).encode()
