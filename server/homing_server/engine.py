@@ -10,7 +10,7 @@ abbreviations, which break as soon as SGLang adds a flag with the same beginning
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homing_server.gate import replica_id
@@ -54,18 +54,26 @@ def dialect(version: str) -> Dialect:
     return max((one for one in DIALECTS if one.since <= numbers), key=lambda one: one.since)
 
 
-def command(settings: ServerSettings, *, environ: Mapping[str, str] | None = None) -> list[str]:
+def command(
+    settings: ServerSettings,
+    *,
+    environ: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
+    host: str = "0.0.0.0",  # noqa: S104 - Modal connects from outside the process
+) -> list[str]:
     """Return the argv that starts the engine. It holds no secret.
 
     ``environ`` names the replica for a stock engine, which has no header to show it in.
+    ``program`` and ``host`` are for replicas outside Modal: what takes SGLang's arguments
+    there (default: Python with our launcher, or SGLang's own), and where it listens.
     """
     s, names = settings, dialect(settings.sglang_version)
     argv = [
-        "python", "-m", LAUNCHER if s.engine == "gated" else STOCK,
+        *(program or ("python", "-m", LAUNCHER if s.engine == "gated" else STOCK)),
         "--model-path", s.model,
         "--revision", s.revision,
         "--served-model-name", s.model_name,
-        "--host", "0.0.0.0",  # noqa: S104 - Modal connects from outside the process
+        "--host", host,
         "--port", str(s.port),
         "--tp-size", str(s.gpu_count),
         names.cuda_graph_max_bs, str(s.cuda_graph_max_bs or 2 * s.target_concurrency),

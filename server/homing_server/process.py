@@ -208,7 +208,8 @@ class Engine:
     """The engine of one replica, from ``Popen`` to the last of its process group.
 
     ``environ`` is what the engine gets; the supervisor adds a fresh internal key, which
-    opens every route for this object only, and the replica's name.
+    opens every route for this object only, and the replica's name. ``say`` takes each line
+    of its log; without it they go to standard output, the container's log.
     """
 
     def __init__(
@@ -219,6 +220,7 @@ class Engine:
         environ: Mapping[str, str],
         gated: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         internal = secrets.token_urlsafe(32) if gated else None
         self._argv = list(argv)
@@ -228,6 +230,7 @@ class Engine:
         self._gated = gated
         self._http = Loopback(port, internal)
         self._clock = clock
+        self._say = say or _say
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._stopping = threading.Event()
         self._pump: threading.Thread | None = None
@@ -237,6 +240,11 @@ class Engine:
         if self.process is None:
             return "<Engine not started>"
         return f"<Engine pid={self.process.pid} exit_code={self.process.poll()}>"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopping.is_set()
 
     def start(self, *, timeout: float, prefix_cache: str = "require") -> None:
         """Start, wait until ready, warm up and check, all within ``timeout`` seconds.
@@ -252,6 +260,9 @@ class Engine:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers can be killed with it
         )
+        if self._stopping.is_set():  # told to stop before there was anything to stop
+            self.kill()
+            raise EngineError("the engine was stopped before it had started")
         assert process.stdout is not None
         self._pump = threading.Thread(target=self._forward, args=(process.stdout,), daemon=True)
         self._pump.start()
@@ -339,7 +350,7 @@ class Engine:
         if state:
             return
         if state is None:
-            _say("WARNING: the engine does not report whether its prefix cache is on")
+            self._say("WARNING: the engine does not report whether its prefix cache is on")
             return
         problem = (
             "the engine's prefix cache is off (disable_radix_cache in /server_info): every turn would be "
@@ -348,14 +359,14 @@ class Engine:
         )
         if wanted == "require":
             raise PrefixCacheOff(problem)
-        _say(f"WARNING: {problem}")
+        self._say(f"WARNING: {problem}")
 
     def _forward(self, pipe: IO[bytes]) -> None:
         """Pass the engine's output on to the container's log and keep its end."""
         for raw in pipe:
             line = raw.decode(errors="replace").rstrip("\n")
             self._tail.append(line)
-            _say(line)
+            self._say(line)
         pipe.close()
 
     def _watch(self, watchdog: Watchdog, interval: float, timeout: float) -> None:
@@ -363,7 +374,7 @@ class Engine:
         assert process is not None
         while not self._stopping.wait(interval):
             if process.poll() is not None:
-                _say(str(EngineDied(process.returncode, self._argv, self._tail)))
+                self._say(str(EngineDied(process.returncode, self._argv, self._tail)))
                 self.kill()  # its workers may still hold GPU memory and the port
                 return
             try:
@@ -371,7 +382,7 @@ class Engine:
             except OSError:
                 status = 0
             if watchdog.observe(healthy=status == 200) and not self._stopping.is_set():
-                _say(f"the engine failed {watchdog.failures} health checks in a row: killing it")
+                self._say(f"the engine failed {watchdog.failures} health checks in a row: killing it")
                 self.kill()
                 return
 

@@ -226,3 +226,36 @@ def test_whatever_happens_the_counts_stay_true(happenings: list[str]) -> None:
         assert sum(m.state is not ReplicaState.DRAINING for m in alive.values()) <= 3
         due = edge.fleet.next_due()
         assert due is None or due > edge.clock.now, "nothing that is due is left undone"
+
+
+def test_a_replica_that_cannot_start_is_tried_again_later_and_later() -> None:
+    edge = Steered(min_replicas=1)
+    fleet, clock = edge.fleet, edge.clock
+    fleet.kill("r1")
+    tries: list[float] = []
+
+    def starts() -> list[str]:
+        return [command.replica_id for command in fleet.advance() if isinstance(command, Start)]
+
+    (replica,) = starts()
+    for _ in range(9):
+        fleet.failed(replica)
+        assert starts() == [], "not at once"
+        due = fleet.next_due()
+        assert due is not None
+        tries.append(due - clock.now)
+        clock.now = due
+        (replica,) = starts()
+    assert tries == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    fleet.booted(replica)
+    fleet.advance()
+    fleet.kill(replica)
+    assert starts(), "one that starts ends the pause"
+
+
+def test_a_late_failure_of_a_replica_that_is_gone_changes_nothing() -> None:
+    edge = Steered(min_replicas=1, cold_start=0)
+    edge.fleet.kill("r1")
+    edge.settle()
+    edge.fleet.failed("r1")
+    assert edge.states() == {"r2": "ready"}

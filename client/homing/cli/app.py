@@ -13,6 +13,7 @@ from homing.errors import HomingError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     # name: (module:attribute, what `homing --help` says)
     "up": ("homing.cli.up:up", "Serve a local stand-in for your Modal server."),
+    "engine": ("homing.cli.engine:engine", "Install SGLang for `homing up --engine sglang` without a GPU."),
     "deploy": ("homing.cli.deploy:deploy", "Deploy an SGLang server to Modal."),
     "server": ("homing.cli.server:server", "Show, read and stop a deployed server."),
 }

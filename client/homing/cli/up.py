@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,17 +14,18 @@ import click
 from pydantic import SecretStr
 
 from homing.errors import ConfigurationError
-from homing_server.local import Edge, EdgeSettings, EngineSettings, ProxyToken, Record
+from homing_server.local import Edge, EdgeSettings, EngineSettings, ProxyToken, Record, SGLangSettings
 
 _STAND_IN = "A development stand-in for Modal's edge, not a production router."
 # One line of the log: wide enough for its fields, narrow enough for a terminal beside an editor.
 _LINE = "{number:>5}  {status:<3}  {outcome:<9}  {replica:<4}  {key:<12}  {tokens:<24}  {seconds:>7.2f} s  {path}"
 _KEY_SHOWN = 12
+_EMULATED_MODEL = "homing-emulated"
+# Seconds of an emulated cold start: long enough to be watched, short enough to be waited for.
+_COLD_START = 5.0
 _PASSED_ON = (
     "host",
     "port",
-    "min_replicas",
-    "cold_start",
     "scaledown_window",
     "target_concurrency",
     "max_concurrency",
@@ -41,9 +43,10 @@ def _speed(context: click.Context, parameter: click.Parameter, value: float) -> 
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, help="Port; 0 takes a free one.")
 @click.option("--min-replicas", default=0, show_default=True, help="Replicas that are kept, once woken.")
-@click.option("--max-replicas", "--replicas", default=3, show_default=True, help="Most replicas.")
+@click.option("--max-replicas", default=3, show_default=True, help="Most replicas.")
+@click.option("--replicas", type=click.IntRange(min=1), help="So many, ready at the start; sglang's default is 1.")
 @click.option("--warm", is_flag=True, help="Start with --min-replicas (at least one) ready instead of cold.")
-@click.option("--cold-start", default=5.0, show_default=True, help="Seconds until a new replica is ready.")
+@click.option("--cold-start", type=float, help="Seconds until a new replica is ready; 5, or for sglang 0 more.")
 @click.option("--scaledown-window", default=60.0, show_default=True, help="Idle seconds before one goes.")
 @click.option("--target-concurrency", default=10.0, show_default=True, help="Requests per replica aimed for.")
 @click.option("--max-concurrency", type=int, help="Requests per replica beyond which it answers 429.")
@@ -51,7 +54,20 @@ def _speed(context: click.Context, parameter: click.Parameter, value: float) -> 
 @click.option("--latency", default=0.0, show_default=True, help="Seconds added to each request.")
 @click.option("--proxy-token", envvar="HOMING_UP_PROXY_TOKEN", help="Require this token, wk-….ws-…")
 @click.option("--api-key", envvar="HOMING_UP_API_KEY", help="Key that the engines require.")
-@click.option("--model", default="homing-emulated", show_default=True, help="Name of the emulated model.")
+@click.option(
+    "--engine",
+    type=click.Choice(["emulated", "sglang"]),
+    default="emulated",
+    show_default=True,
+    help="What a replica is; sglang: a real process each.",
+)
+@click.option("--model", help="Name of the emulated model; for sglang a folder or Hugging Face repository.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Of sglang replicas.")
+@click.option("--mem-fraction", type=float, help="Of the GPU's memory for one sglang replica; default: 0.8 shared.")
+@click.option("--context-length", type=int, help="Tokens of prompt and reply in sglang; default: the model's.")
+@click.option("--reasoning-parser", help="Of sglang, such as qwen3.")
+@click.option("--tool-call-parser", help="Of sglang, such as qwen25.")
+@click.option("--log-folder", type=click.Path(path_type=Path, file_okay=False), help="For the logs of sglang replicas.")
 @click.option("--thinking", is_flag=True, help="Let the emulated model reason before it answers.")
 @click.option("--prefill-rate", default=8000.0, show_default=True, callback=_speed, help="Tokens/s; 0: no delay.")
 @click.option("--decode-rate", default=80.0, show_default=True, callback=_speed, help="Tokens/s; 0: no delay.")
@@ -61,12 +77,15 @@ def _speed(context: click.Context, parameter: click.Parameter, value: float) -> 
 def up(**options: Any) -> None:
     """Serve a local stand-in for your Modal server, until Ctrl-C.
 
-    It routes by affinity key over emulated SGLang replicas, starts cold, scales, drains and
-    asks for credentials as Modal's edge does. Ctrl-C drains; a second one stops at once.
+    It routes by affinity key over emulated SGLang replicas, or real ones (--engine sglang),
+    starts cold, scales, drains and asks for credentials as Modal's edge does. Ctrl-C drains;
+    a second one stops at once.
     """
-    edge = Edge(_settings(options))
-    with _Interrupts() as interrupts, edge:
-        _greet(edge, proxied=bool(options["backends"]), token=options["proxy_token"] is not None)
+    edge = Edge(_settings(options), engine=_sglang(options))
+    if edge.engine is not None and edge.settings.first_replicas:
+        click.echo(f"Starting {edge.settings.first_replicas} SGLang: seconds for the tiny model, minutes for big ones.")
+    with edge, _Interrupts() as interrupts:
+        _greet(edge, token=options["proxy_token"] is not None)
         printer = _Printer(edge, quiet=options["quiet"])
         printer.run(until=interrupts.asked)
         click.echo(f"Draining {edge.running} running (Ctrl-C again stops at once).")
@@ -79,22 +98,45 @@ def up(**options: Any) -> None:
 def _settings(options: dict[str, Any]) -> EdgeSettings:
     token = options["proxy_token"]
     backends = tuple(options["backends"])
-    maximum = min(options["max_replicas"], len(backends)) if backends else options["max_replicas"]
-    first = max(options["min_replicas"], 1) if options["warm"] else 0
+    real = options["engine"] == "sglang"
+    if backends and real:
+        raise click.UsageError("--url brings its own engines: leave --engine out")
+    fixed = options["replicas"] or (1 if real and not options["min_replicas"] else None)
+    minimum, maximum = (fixed, fixed) if fixed else (options["min_replicas"], options["max_replicas"])
+    maximum = min(maximum, len(backends)) if backends else maximum
+    first = max(minimum, 1) if options["warm"] or fixed else 0
+    cold_start = options["cold_start"]
     return EdgeSettings(
         **{name: options[name] for name in _PASSED_ON},
+        min_replicas=min(minimum, maximum) if backends else minimum,
         max_replicas=maximum,
+        # A real engine has a cold start of its own.
+        cold_start=cold_start if cold_start is not None else 0.0 if real else _COLD_START,
         # Backends of others are running already, so there is nothing to wake.
         initial_replicas=maximum if backends else first,
         proxy_token=_token(token) if token else None,
         backends=backends,
         engine=EngineSettings(
-            model=options["model"],
+            model=options["model"] or _EMULATED_MODEL,
             thinking=options["thinking"],
             prefill_rate=options["prefill_rate"],
             decode_rate=options["decode_rate"],
             api_key=SecretStr(options["api_key"]) if options["api_key"] else None,
         ),
+    )
+
+
+def _sglang(options: dict[str, Any]) -> SGLangSettings | None:
+    if options["engine"] != "sglang":
+        return None
+    return SGLangSettings(
+        model=options["model"],
+        device=options["device"],
+        mem_fraction=options["mem_fraction"],
+        context_length=options["context_length"],
+        reasoning_parser=options["reasoning_parser"],
+        tool_call_parser=options["tool_call_parser"],
+        log_folder=options["log_folder"],
     )
 
 
@@ -105,16 +147,18 @@ def _token(joined: str) -> ProxyToken:
         raise click.BadParameter("must look like wk-….ws-… (id, dot, secret)", param_hint="--proxy-token") from None
 
 
-def _greet(edge: Edge, *, proxied: bool, token: bool) -> None:
+def _greet(edge: Edge, *, token: bool) -> None:
     settings = edge.settings
     click.echo(f"{edge.url}    {_STAND_IN}")
     click.echo(f"  export HOMING_BASE_URL={edge.url}")
     if token:
         click.echo("  export MODAL_PROXY_TOKEN_ID=… MODAL_PROXY_TOKEN_SECRET=…   (the token you gave)")
-    kind = "proxied" if proxied else "emulated"
+    kind = "SGLang" if edge.engine else "proxied" if settings.backends else "emulated"
     cold = f"cold: the first request starts it ({settings.cold_start:g} s)"
     ready = f"{len(edge.ready)} ready" if edge.ready else cold
     click.echo(f"  {settings.min_replicas} to {settings.max_replicas} {kind} replicas, {ready}")
+    if edge.log_folder:
+        click.echo(f"  logs of the replicas: {edge.log_folder}")
     click.echo(f"  state, log, metrics and faults: {edge.url}/_edge/state")
     click.echo("  Ctrl-C drains and stops.")
 

@@ -10,14 +10,18 @@ from .edge import Edge
 from .faults import Fault
 from .records import Record
 from .settings import EdgeSettings, EngineSettings, ProxyToken
+from .sglang_replica import EngineFailed
+from .sglang_settings import SGLangSettings
 
 __all__ = [
     "Answer",
     "Edge",
     "EdgeSettings",
+    "EngineFailed",
     "EngineSettings",
     "Fault",
     "ProxyToken",
     "Record",
+    "SGLangSettings",
     "ToolCall",
 ]

@@ -45,9 +45,11 @@ class Control:
 
     def state(self) -> dict[str, Any]:
         """Return the fleet as JSON."""
-        fleet = self._lifecycle.fleet
+        fleet, pids = self._lifecycle.fleet, self._lifecycle.pids
         replicas = [
-            {"id": member.id, "state": member.state.value, "running": member.running} for member in fleet.members
+            {"id": member.id, "state": member.state.value, "running": member.running}
+            | ({"pid": pids[member.id]} if member.id in pids else {})
+            for member in fleet.members
         ]
         limits = {"min_replicas": fleet.minimum, "max_replicas": fleet.maximum, "held_cold": fleet.held}
         return {

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from .listener import bind
 from .records import Log, Record
 from .service import Service
 from .settings import EdgeSettings
+from .sglang_settings import LocatedSGLang, SGLangSettings
 
 Result = TypeVar("Result")
 
@@ -33,14 +35,19 @@ class Edge:
 
     Use it as a context manager, sync or async, or call ``start`` and ``stop``. Every method
     may be called from any thread. Without settings: one emulated replica that scales to
-    three, at a realistic speed; ``EdgeSettings.instant()`` is made for tests.
+    three, at a realistic speed; ``EdgeSettings.instant()`` is made for tests. With
+    ``engine`` the replicas are real SGLang processes; give them ``cold_start=0``, since they
+    have a real one.
 
-    Raises ``ConfigurationError`` when the port is taken. It is a development stand-in: it
+    Raises ``ConfigurationError`` when the port is taken, SGLang or its model is missing, or
+    memory is short; ``EngineFailed`` when SGLang does not start. It is a development stand-in: it
     has one process, no TLS and no limits against abuse.
     """
 
-    def __init__(self, settings: EdgeSettings | None = None) -> None:
+    def __init__(self, settings: EdgeSettings | None = None, *, engine: SGLangSettings | None = None) -> None:
         self.settings = settings or EdgeSettings()
+        self.engine = engine
+        self._sglang: LocatedSGLang | None = None
         self._script = Script()
         self._faults = Faults()
         self._log = Log(size=self.settings.log_size)
@@ -59,6 +66,9 @@ class Edge:
         if self._thread is not None:
             raise HomingError("This edge is already running.")
         settings = self.settings
+        if self.engine is not None:
+            self._sglang = self.engine.located()
+            self._sglang.check_memory(settings.max_replicas)
         try:
             sock = bind(settings.host, settings.port)
         except OSError as error:
@@ -73,9 +83,20 @@ class Edge:
         self._thread = threading.Thread(target=self._serve, args=(sock, up), name="homing-edge", daemon=True)
         self._thread.start()
         up.wait()
-        first = settings.first_replicas
-        self.wait_for(lambda edge: len(edge.ready) >= first)
+        self._wait_for_first()
         return self
+
+    def _wait_for_first(self) -> None:
+        """Wait for the initial replicas; those that cannot start end the edge too."""
+        first, started = self.settings.first_replicas, self._started
+        limit = _WAIT_TIMEOUT if self.engine is None else self.engine.start_timeout + _WAIT_TIMEOUT
+        try:
+            self.wait_for(lambda edge: len(edge.ready) >= first or started.lifecycle.failure, timeout=limit)
+            if (failure := started.lifecycle.failure) is not None and len(self.ready) < first:
+                raise failure
+        except BaseException:  # Ctrl-C too: no process may be left
+            self.stop()
+            raise
 
     def stop(self, *, grace: float = 0.0) -> None:
         """Stop listening, let running requests finish for ``grace`` seconds, cut the rest."""
@@ -142,6 +163,16 @@ class Edge:
                     f"not so within {timeout:g} s: replicas {self.replicas}, {self.running} running, "
                     f"{len(self.log)} requests in the log"
                 )
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of the engine by replica id, where replicas are SGLang processes."""
+        return self._started.lifecycle.pids
+
+    @property
+    def log_folder(self) -> Path | None:
+        """Where SGLang processes write their logs; None where replicas are none."""
+        return self._started.log_folder
 
     # Steering
 
@@ -234,7 +265,12 @@ class Edge:
     def _serve(self, sock: socket.socket, up: threading.Event) -> None:
         async def serve() -> None:
             self._service = Service(
-                self.settings, script=self._script, faults=self._faults, log=self._log, changed=self._notify
+                self.settings,
+                script=self._script,
+                faults=self._faults,
+                log=self._log,
+                changed=self._notify,
+                sglang=self._sglang,
             )
             await self._service.run(sock, up=up)
 

@@ -19,6 +19,11 @@ from dataclasses import dataclass
 from .routing import home_of
 from .settings import EdgeSettings
 
+# Seconds until another replica is started where one could not: twice as long each time, so that
+# a model that cannot be loaded is not loaded without pause.
+FAILED_PAUSE = 1.0
+FAILED_PAUSE_MOST = 60.0
+
 
 class ReplicaState(str, enum.Enum):
     """Where a replica is in its life."""
@@ -84,6 +89,8 @@ class Fleet:
         self.minimum = settings.min_replicas
         self.maximum = settings.max_replicas
         self.held = False
+        self._failures = 0
+        self._not_before = -math.inf
         self._awake = settings.first_replicas > 0
         for _ in range(settings.first_replicas):
             self._start(cold_start=0.0)
@@ -142,6 +149,14 @@ class Fleet:
         """Say that the engine of a replica answers."""
         if replica_id in self._members:
             self._members[replica_id].booted = True
+            self._failures = 0
+
+    def failed(self, replica_id: str) -> None:
+        """Say that the engine of a replica could not start. The next one waits a little."""
+        if replica_id in self._members:
+            self._not_before = self._clock() + min(FAILED_PAUSE * 2**self._failures, FAILED_PAUSE_MOST)
+            self._failures += 1
+            self.kill(replica_id)
 
     def drain(self, replica_id: str) -> None:
         """Route nothing new to a replica and let it finish within the exit grace."""
@@ -225,6 +240,8 @@ class Fleet:
             times += [m.ready_at for m in self._members.values() if m.state is ReplicaState.STARTING and m.booted]
         if len(self._living()) > self._floor():
             times += [m.idle_since + self._settings.scaledown_window for m in self._living()]
+        if self._failures and self._awake and len(self._living()) < self._floor():
+            times.append(self._not_before)
         return min((t for t in times if t < math.inf), default=None)
 
     def _autoscale(self, now: float) -> None:
@@ -233,12 +250,12 @@ class Fleet:
         living = self._living()
         wanted = math.ceil(sum(m.running for m in living) / self._settings.target_concurrency)
         wanted = max(self._floor(), min(wanted, self.maximum))
-        for _ in range(wanted - len(living)):
+        for _ in range(wanted - len(living) if now >= self._not_before else 0):
             self._start(cold_start=self._settings.cold_start)
         idle = [m for m in living if m.idle_since + self._settings.scaledown_window <= now]
         for member in sorted(idle, key=lambda m: m.idle_since)[: max(len(living) - wanted, 0)]:
             self.kill(member.id)
-        if not self._living():
+        if not self._living() and now >= self._not_before:
             self._awake = False  # back at zero: the next request wakes it
 
     def _floor(self) -> int:

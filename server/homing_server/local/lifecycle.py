@@ -29,10 +29,18 @@ class Lifecycle:
         self._tasks: dict[str, set[asyncio.Task[None]]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
+        self.failure: Exception | None = None
+        """Why the latest replica that could not start did not."""
 
     def engine(self, replica_id: str) -> Replica:
         """Return the engine of a live replica."""
         return self._engines[replica_id]
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by replica id, of the engines that are processes."""
+        found = {name: getattr(engine, "pid", None) for name, engine in self._engines.items()}
+        return {name: pid for name, pid in found.items() if pid is not None}
 
     def advance(self) -> None:
         """Perform what is due, and come back when the clock says that more is."""
@@ -84,9 +92,12 @@ class Lifecycle:
         async def boot() -> None:
             try:
                 await engine.start()
-            except Exception:
-                logger.exception("replica %s did not start", replica_id)
-                self.lose(replica_id, replace=False)
+            except Exception as error:  # noqa: BLE001 - kept, and raised to whoever waits for it
+                if replica_id in self._engines:  # else it was told to go while it started
+                    logger.error("replica %s did not start: %s", replica_id, error)
+                    self.failure = error
+                    self.fleet.failed(replica_id)
+                    self.advance()
             else:
                 self.fleet.booted(replica_id)
                 self.advance()

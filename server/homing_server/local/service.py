@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from .answers import Script
 from .emulated import EmulatedEngine
@@ -19,22 +21,34 @@ from .proxied import ProxiedEngine
 from .records import Log
 from .replica import Replica
 from .settings import EdgeSettings
+from .sglang_replica import SGLangReplica
+from .sglang_settings import LocatedSGLang
 
 
 class Service:
     """Everything that lives on the edge's event loop. Made and run on its thread.
 
-    ``changed`` is called after every change of log or fleet.
+    ``changed`` is called after every change of log or fleet. With ``sglang`` the replicas are
+    its processes.
     """
 
     def __init__(
-        self, settings: EdgeSettings, *, script: Script, faults: Faults, log: Log, changed: Callable[[], None]
+        self,
+        settings: EdgeSettings,
+        *,
+        script: Script,
+        faults: Faults,
+        log: Log,
+        changed: Callable[[], None],
+        sglang: LocatedSGLang | None = None,
     ) -> None:
         self._settings = settings
+        self._sglang = sglang
         self._script = script
         self._changed = changed
         self._progress = asyncio.Event()
         self._grace = 0.0
+        self.log_folder: Path | None = None
         self.loop = asyncio.get_running_loop()
         self.fleet = Fleet(settings, clock=self.loop.time)
         self.lifecycle = Lifecycle(self.fleet, create=self._engine, changed=self._notify)
@@ -73,7 +87,21 @@ class Service:
 
     def _engine(self, replica_id: str) -> Replica:
         settings = self._settings
+        if self._sglang is not None:
+            return SGLangReplica(
+                self._sglang,
+                replica_id=replica_id,
+                replicas=settings.max_replicas,
+                log_folder=self._log_folder(self._sglang),
+                died=lambda: self.lifecycle.lose(replica_id, replace=False),
+            )
         if settings.backends:
             number = int(replica_id.removeprefix("r")) - 1
             return ProxiedEngine(settings.backends[number % len(settings.backends)])
         return EmulatedEngine(settings.engine, replica_id=replica_id, script=self._script, seed=settings.seed)
+
+    def _log_folder(self, sglang: LocatedSGLang) -> Path:
+        if self.log_folder is None:
+            self.log_folder = sglang.settings.log_folder or Path(tempfile.mkdtemp(prefix="homing-engine-"))
+            self.log_folder.mkdir(parents=True, exist_ok=True)
+        return self.log_folder
