@@ -77,15 +77,19 @@ def redirect_target(response: httpx.Response, url: str) -> str:
     Only the same host (or http to https on it) and only the kinds that keep the method;
     anything else is for the user to decide (RFC 9110 §15.4 leaves it to the client).
     """
-    target = str(httpx.URL(url).join(response.headers.get("location", "")))
-    old, new = urlsplit(url), urlsplit(target)
-    same_host = old.hostname == new.hostname and (
+    old = httpx.URL(url)
+    try:
+        new = old.join(response.headers.get("location", ""))
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"the server redirects to what is no URL: {error}") from None
+    same_host = old.host == new.host and (
         (old.scheme, old.port) == (new.scheme, new.port) or (old.scheme, new.scheme) == ("http", "https")
     )
     if response.status_code in (307, 308) and same_host:
-        return target
+        return str(new)
+    there = f"{new.scheme}://{new.netloc.decode('ascii')}"
     raise ConfigurationError(
-        f"the server redirects to {new.scheme}://{new.netloc} (HTTP {response.status_code}); credentials and "
+        f"the server redirects to {there} (HTTP {response.status_code}); credentials and "
         "conversations are not sent on unasked: set base_url to that address if you trust it"
     )
 

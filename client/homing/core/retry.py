@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import email.utils
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -97,21 +99,28 @@ def saturated(error: Exception) -> bool:
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
     """Read ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date, RFC 9110 §10.2.3), in seconds."""
-    milliseconds = headers.get("retry-after-ms")
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
     value = headers.get("retry-after")
+    seconds = _seconds(value)
+    if seconds is not None or value is None:
+        return seconds
     try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        if value is None:
-            return None
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        when = email.utils.parsedate_to_datetime(value or "")
+        when = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError):
         return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)  # the RFC knows no other zone
     return max(0.0, when.timestamp() - (time.time() if now is None else now))
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 Wait = Callable[[Any], float]
@@ -142,6 +151,12 @@ class RetryPolicy:
             or self.max_retries < 0
         ):
             raise ConfigurationError(f"max_retries must be an integer of 0 or more, got {self.max_retries!r}")
+        for name, value in (("wait", self.wait), ("stop", self.stop)):
+            if value is not None and not callable(value):
+                raise ConfigurationError(f"{name} must be callable, as tenacity's {name}_* objects are, got {value!r}")
+        cap = self.retry_after_cap
+        if isinstance(cap, bool) or not isinstance(cap, (int, float)) or not cap >= 0:
+            raise ConfigurationError(f"retry_after_cap must be a number of seconds of 0 or more, got {cap!r}")
 
 
 @dataclass

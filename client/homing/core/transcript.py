@@ -174,7 +174,9 @@ class Transcript:
                 )
                 for turn in data.get("turns", ())
             ]
-        except (KeyError, TypeError, AttributeError) as error:
+        except ConfigurationError:
+            raise  # it says better what is wrong with a message
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"the saved conversation's turns are damaged: {error!r}") from None
         return cls(data.get("system"), turns)
 

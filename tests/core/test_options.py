@@ -1,0 +1,170 @@
+"""A client's arguments, and copies with some of them changed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from homing.core.affinity import BodyAffinity, ModalAffinity, NoAffinity
+from homing.core.hooks import Hooks
+from homing.core.options import Options
+from homing.core.retry import MAX_RETRIES, RetryPolicy
+from homing.core.settings import COLD_START_TIMEOUT, Credentials
+from homing.core.telemetry import Telemetry
+from homing.core.timers import Timeout
+from homing.errors import ConfigurationError
+
+DEFAULTS: dict[str, Any] = {
+    "api_key": None,
+    "proxy_token": None,
+    "model": None,
+    "timeout": Timeout(),
+    "cold_start_timeout": None,
+    "max_retries": None,
+    "retry": None,
+    "affinity": "prefix",
+    "default_headers": None,
+    "default_query": None,
+    "hooks": None,
+    "environment": {},
+}
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def options(**changes: Any) -> Options:
+    return Options.resolve("http://host/v1", **{**DEFAULTS, **changes})
+
+
+def test_defaults() -> None:
+    plain = options()
+    assert plain.base_url == "http://host"
+    assert plain.timeout == Timeout()
+    assert plain.cold_start_timeout == COLD_START_TIMEOUT
+    assert plain.policy == RetryPolicy()
+    assert plain.policy.max_retries == MAX_RETRIES
+    assert isinstance(plain.affinity, ModalAffinity)
+    assert plain.prefix_keys
+    assert plain.hooks == Hooks()
+    assert plain.salt != options().salt  # so that no header tells the same content of two clients
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMING_MODEL", "from-the-environment")
+    assert options(environment=None).model == "from-the-environment"
+
+
+def test_no_secret_is_in_the_representation() -> None:
+    shown = repr(options(api_key="hunter2", proxy_token=("wk-hunter2", "ws-hunter2")))
+    assert "hunter2" not in shown
+    assert "salt" not in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        ({"timeout": 5}, "timeout", Timeout(total=5)),
+        ({"timeout": None}, "timeout", Timeout.of(None)),
+        ({"cold_start_timeout": 0}, "cold_start_timeout", 0.0),
+        ({"cold_start_timeout": math.inf}, "cold_start_timeout", math.inf),
+        ({"cold_start_timeout": None}, "cold_start_timeout", COLD_START_TIMEOUT),
+        ({"model": "b"}, "model", "b"),
+        ({"model": None}, "model", None),
+        ({"api_key": "new"}, "credentials", Credentials("new", ("wk-a", "ws-b"))),
+        ({"api_key": None}, "credentials", Credentials("key", ("wk-a", "ws-b"))),
+        ({"proxy_token": "wk-c.ws-d"}, "credentials", Credentials("key", ("wk-c", "ws-d"))),
+        ({"default_headers": {"x-a": "2"}}, "headers", {"x-a": "2", "X-B": "1"}),
+        ({"default_headers": None}, "headers", {"X-A": "1", "X-B": "1"}),
+        ({"default_query": {"b": 2}}, "query", {"a": 1, "b": 2}),
+        ({"default_query": None}, "query", {"a": 1}),
+        ({"hooks": None}, "hooks", Hooks()),
+        ({"hooks": Hooks(on_reply=print)}, "hooks", Hooks(on_reply=print)),
+    ],
+)
+def test_a_changed_copy(change: Any, field: str, value: object) -> None:
+    before = options(
+        api_key="key",
+        proxy_token="wk-a.ws-b",
+        model="a",
+        default_headers={"X-A": "1", "X-B": "1"},
+        default_query={"a": 1},
+        hooks=Hooks(on_wait=print),
+    )
+    after = before.changed(**change)
+    assert getattr(after, field) == value
+    assert {name for name in vars(after) if getattr(after, name) != getattr(before, name)} <= {field}
+    assert after.learnt is before.learnt  # they talk to the same server
+
+
+def test_a_changed_number_of_retries_keeps_the_rest_of_the_policy() -> None:
+    policy = RetryPolicy(max_retries=7, retry_after_cap=5)
+    before = options(retry=policy)
+    assert before.policy is policy
+    assert before.changed(max_retries=1).policy == RetryPolicy(max_retries=1, retry_after_cap=5)
+    assert before.changed(retry=RetryPolicy(max_retries=3)).policy == RetryPolicy(max_retries=3)
+    assert options(retry=policy, max_retries=0).policy == RetryPolicy(max_retries=0, retry_after_cap=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"base_url": "http://other"}, "with_options cannot change 'base_url'"),
+        ({"tiemout": 3}, "cannot change 'tiemout'"),
+        ({"retry": 3}, "retry must be a RetryPolicy"),
+        ({"max_retries": 1.5}, "max_retries must be an integer"),
+        ({"cold_start_timeout": -1}, "cold_start_timeout must be seconds"),
+        ({"cold_start_timeout": math.nan}, "cold_start_timeout"),
+        ({"cold_start_timeout": True}, "cold_start_timeout"),
+        ({"timeout": -1}, "Timeout.total"),
+        ({"affinity": "sticky"}, "affinity must be 'prefix', 'none' or a strategy"),
+        ({"affinity": None}, "affinity must be"),
+        ({"api_key": "ak-1"}, "proxy token"),
+        ({"default_headers": {"Host": "x"}}, "default_headers may not set 'Host'"),
+        ({"default_headers": {"X": "é"}}, "default_headers"),
+    ],
+)
+def test_a_change_that_cannot_work(change: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        options().changed(**change)
+    if not change.keys() & {"base_url", "tiemout"}:
+        with pytest.raises(ConfigurationError, match=words):
+            options(**change)
+
+
+@pytest.mark.parametrize(
+    ("client", "call", "key", "strategy", "kind"),
+    [
+        ("prefix", None, None, ModalAffinity, "prefix"),
+        ("prefix", None, "mine", ModalAffinity, "mine"),
+        ("none", None, None, NoAffinity, None),
+        ("none", None, "mine", NoAffinity, "mine"),
+        ("none", "prefix", None, ModalAffinity, "prefix"),
+        ("prefix", "none", None, NoAffinity, None),
+        (BodyAffinity(), None, None, BodyAffinity, "prefix"),
+        ("prefix", BodyAffinity(), None, BodyAffinity, "prefix"),
+        (NoAffinity(), None, None, NoAffinity, None),
+    ],
+)
+def test_the_key_of_a_call_without_a_conversation(
+    client: Any, call: Any, key: str | None, strategy: type, kind: str | None
+) -> None:
+    chosen, chosen_key = options(affinity=client).loose_key(HELLO, call, key)
+    assert type(chosen) is strategy
+    if kind == "prefix":
+        assert chosen_key is not None
+        assert chosen_key.startswith("p-")
+    else:
+        assert chosen_key == kind
+
+
+def test_a_key_that_cannot_travel_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="affinity_key"):
+        options().loose_key(HELLO, None, "a\nb")
+
+
+def test_replies_are_summed_over_all_copies() -> None:
+    before = options()
+    before.learnt.count(Telemetry(prompt_tokens=5))
+    before.changed(model="b").learnt.count(Telemetry(prompt_tokens=2))
+    assert (before.learnt.totals.replies, before.learnt.totals.prompt_tokens) == (2, 7)

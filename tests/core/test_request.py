@@ -1,0 +1,221 @@
+"""One call's settings become URL, headers and body."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from homing.core.affinity import BodyAffinity, HeaderAffinity, NoAffinity
+from homing.core.completion_request import chat_request, choices_asked_for, first_model, split_call_options
+from homing.core.encode import encode_messages
+from homing.core.options import Options
+from homing.core.request import USER_AGENT, Request
+from homing.core.sentinel import NOT_GIVEN
+from homing.core.timers import Timeout
+from homing.errors import ConfigurationError
+from homing.types import Model, ModelList
+
+HELLO = encode_messages([{"role": "user", "content": "Hello"}])
+
+
+def options(**changes: Any) -> Options:
+    settings: dict[str, Any] = {
+        "api_key": None,
+        "proxy_token": None,
+        "model": None,
+        "timeout": Timeout(total=9),
+        "cold_start_timeout": None,
+        "max_retries": None,
+        "retry": None,
+        "affinity": "prefix",
+        "default_headers": None,
+        "default_query": None,
+        "hooks": None,
+        "environment": {},
+    }
+    return Options.resolve("http://host/v1", **{**settings, **changes})
+
+
+def chat(params: dict[str, Any], *, stream: bool = False, **call: Any) -> Request:
+    affinity = call.pop("affinity", NoAffinity())
+    key = call.pop("key", None)
+    return chat_request(options(), params, HELLO, model="m", stream=stream, affinity=affinity, key=key, **call)
+
+
+def body(request: Request, *, with_key: bool = True) -> dict[str, Any]:
+    content = request.build(options(), with_key=with_key)[2]
+    assert content is not None
+    sent: dict[str, Any] = json.loads(content)
+    return sent
+
+
+def headers(request: Request, settings: Options | None = None, *, with_key: bool = True) -> dict[str, str]:
+    return request.build(settings or options(), with_key=with_key)[1]
+
+
+def test_a_plain_get() -> None:
+    url, sent, content = Request("GET", "/v1/models", Timeout()).build(options(api_key="key"), with_key=True)
+    assert (url, content) == ("http://host/v1/models", None)
+    assert sent == {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": USER_AGENT,
+        "Authorization": "Bearer key",
+    }
+
+
+def test_a_completion() -> None:
+    request = chat({"temperature": 0.5, "seed": None, "stop": NOT_GIVEN})
+    assert (request.method, request.path, request.timeout) == ("POST", "/v1/chat/completions", Timeout(total=9))
+    assert body(request) == {
+        "messages": [{"role": "user", "content": "Hello"}],
+        "model": "m",
+        "temperature": 0.5,
+        "seed": None,  # null is said, what was not given is not
+    }
+    assert headers(request)["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {"include_usage": True}),
+        ({"stream_options": None}, {"include_usage": True}),
+        (
+            {"stream_options": {"continuous_usage_stats": True}},
+            {"include_usage": True, "continuous_usage_stats": True},
+        ),
+        ({"stream_options": {"include_usage": False}}, {"include_usage": False}),
+    ],
+)
+def test_a_stream_asks_for_usage(given: dict[str, Any], sent: dict[str, Any]) -> None:
+    request = chat(given, stream=True)
+    assert (body(request)["stream"], body(request)["stream_options"]) == (True, sent)
+    assert headers(request)["Accept"] == "text/event-stream"
+
+
+def test_stream_options_need_a_stream() -> None:
+    with pytest.raises(ConfigurationError, match="stream=True only"):
+        chat({"stream_options": {"include_usage": True}})
+    assert body(chat({"stream_options": None}))["stream_options"] is None
+
+
+def test_extra_body_is_added_as_it_is_but_cannot_replace_the_messages() -> None:
+    assert body(chat({"top_k": 1}, extra_body={"top_k": 2, "odd": [1]}))["odd"] == [1]
+    assert body(chat({"top_k": 1}, extra_body={"top_k": 2}))["top_k"] == 2
+    with pytest.raises(ConfigurationError, match="extra_body may not replace messages"):
+        chat({}, extra_body={"messages": []})
+
+
+@pytest.mark.parametrize(
+    ("timeout", "expected"), [(NOT_GIVEN, Timeout(total=9)), (None, Timeout.of(None)), (3, Timeout(total=3))]
+)
+def test_the_calls_own_timeout(timeout: Any, expected: Timeout) -> None:
+    assert chat({}, timeout=timeout).timeout == expected
+
+
+def test_what_is_closer_to_the_call_wins_however_it_is_spelt() -> None:
+    settings = options(api_key="key", default_headers={"authorization": "Bearer other", "X-A": "1", "X-B": "1"})
+    sent = headers(chat({}, extra_headers={"x-a": "2", "user-agent": "mine"}), settings)
+    assert {name.lower(): value for name, value in sent.items()} == {
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "authorization": "Bearer other",
+        "x-a": "2",
+        "x-b": "1",
+        "user-agent": "mine",
+    }
+    assert len(sent) == 7
+
+
+def test_bad_headers_show_before_anything_is_sent() -> None:
+    with pytest.raises(ConfigurationError, match="extra_headers"):
+        chat({}, extra_headers={"X": "a\nb"})
+
+
+def test_query_parameters_of_client_and_call() -> None:
+    settings = options(default_query={"a": 1, "b": 1})
+    assert chat({}, extra_query={"b": 2}).all_query(settings) == {"a": 1, "b": 2}
+
+
+def test_the_key_goes_along_when_it_is_to() -> None:
+    request = chat({}, affinity=HeaderAffinity("X-Key") + BodyAffinity("user"), key="k")
+    assert (headers(request)["X-Key"], body(request)["user"]) == ("k", "k")
+    assert "X-Key" not in headers(request, with_key=False)
+    assert "user" not in body(request, with_key=False)
+    loose = chat({}, affinity=HeaderAffinity("X-Key"))
+    assert "X-Key" not in headers(loose)
+    get = Request("GET", "/v1/models", Timeout(), affinity=BodyAffinity() + HeaderAffinity("X-Key"), key="k")
+    _, sent, content = get.build(options(), with_key=True)
+    assert (sent["X-Key"], content) == ("k", None)
+
+
+class Part(BaseModel):
+    size: int | None = None
+
+
+class Thing(BaseModel):
+    name: str = "a"
+    parts: list[Part] = Field(default_factory=list)
+    notes: dict[str, int] = Field(default_factory=dict)
+
+
+def test_a_model_class_becomes_a_strict_schema() -> None:
+    sent = body(chat({"response_format": Thing}))["response_format"]
+    assert (sent["type"], sent["json_schema"]["name"], sent["json_schema"]["strict"]) == ("json_schema", "Thing", True)
+    schema = sent["json_schema"]["schema"]
+    assert schema["required"] == ["name", "parts", "notes"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["name"]["default"] == "a"
+    assert schema["properties"]["notes"]["additionalProperties"] == {"type": "integer"}  # its own rule stands
+    part = schema["$defs"]["Part"]
+    assert (part["required"], part["additionalProperties"]) == (["size"], False)
+    assert "default" not in part["properties"]["size"]  # null is no useful default
+
+
+def test_a_schemas_name_is_what_openai_allows() -> None:
+    class Größe(BaseModel):
+        pass
+
+    odd = type("X" * 100, (Größe,), {})
+    assert body(chat({"response_format": Größe}))["response_format"]["json_schema"]["name"] == "Gr__e"
+    assert len(body(chat({"response_format": odd}))["response_format"]["json_schema"]["name"]) == 64
+
+
+def test_a_plain_response_format_is_sent_as_it_is() -> None:
+    assert body(chat({"response_format": {"type": "json_object"}}))["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize("model", [Thing(), dict, "Thing", None])
+def test_what_is_no_model_class(model: Any) -> None:
+    from homing.core.schema import response_format_of
+
+    with pytest.raises(ConfigurationError, match="must be a pydantic model class"):
+        response_format_of(model)
+
+
+def test_the_calls_own_options_are_taken_out_of_the_parameters() -> None:
+    params = {"timeout": 3, "extra_body": None, "top_k": 1}
+    assert split_call_options(params) == {"timeout": 3, "extra_body": None}
+    assert params == {"top_k": 1}
+
+
+@pytest.mark.parametrize(("n", "choices"), [(None, 1), (3, 3), (0, 1), ("3", 1)])
+def test_choices_asked_for(n: Any, choices: int) -> None:
+    assert choices_asked_for({"n": n}) == choices
+    assert choices_asked_for({}) == 1
+
+
+def test_the_first_model_of_a_list() -> None:
+    assert first_model(ModelList(data=[Model(id="a"), Model(id="b")])) == "a"
+    with pytest.raises(ConfigurationError, match="pass model=… or set HOMING_MODEL"):
+        first_model(ModelList(data=[]))
+
+
+def test_not_given_is_false_and_says_its_name() -> None:
+    assert not NOT_GIVEN
+    assert repr(NOT_GIVEN) == "NOT_GIVEN"
