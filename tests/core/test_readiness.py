@@ -274,6 +274,26 @@ def test_a_slow_first_answer_holds_the_others_for_a_moment_only() -> None:
     assert max(world.sent) == pytest.approx(0.1)
 
 
+def test_a_deputy_that_leaves_hands_over() -> None:
+    readiness = Readiness()
+    woken: list[str] = []
+    tickets = {name: Ticket(lambda name=name: woken.append(name)) for name in ("leader", "deputy", "third")}
+    readiness.not_ready(tickets["leader"], 0.0)
+    for ticket in tickets.values():
+        readiness.ask(ticket, 0.0)
+    woken.clear()
+    readiness.leave(tickets["third"])
+    assert woken == []  # the last in the queue is missed by nobody
+    readiness.ask(tickets["third"], 0.0)
+    readiness.leave(tickets["deputy"])
+    assert woken == ["third"]
+    # It watches the leader now: one whose request has been out for a second has been accepted.
+    assert readiness.ask(tickets["leader"], 0.25) is None
+    assert readiness.ask(tickets["third"], 0.25) == 1.0
+    assert readiness.ask(tickets["third"], 1.25) is None
+    assert readiness.state == "ready"
+
+
 def test_a_first_call_that_is_cancelled_lets_the_next_go() -> None:
     readiness = Readiness()
     woken: list[int] = []

@@ -148,7 +148,7 @@ def test_heads_follow_each_other() -> None:
     [
         ("GET", 200, [(b"Transfer-Encoding", b"Chunked")], CHUNKED),
         ("GET", 200, [(b"Content-Length", b"5"), (b"transfer-encoding", b"chunked")], CHUNKED),
-        ("POST", 200, [(b"content-length", b"5")], 5),
+        ("POST", 200, [(b"content-length", b"5"), (b"server", b"x")], 5),
         ("GET", 200, [], UNTIL_CLOSE),
         ("HEAD", 200, [(b"content-length", b"5")], 0),
         ("GET", 204, [], 0),

@@ -145,6 +145,14 @@ def test_fresh_passes_by_idle_connections() -> None:
     assert book.counts == (1, 1, 0)
 
 
+def test_the_representation_counts() -> None:
+    book = Book()
+    book.lend("a")
+    book.lend("b")
+    book.pool.checkin("b", HERE, now=0.0)
+    assert repr(book.pool) == "<Pool idle=1 in_use=1 waiting=0>"
+
+
 def test_closing() -> None:
     book = Book(max_connections=2)
     book.lend("a")
@@ -162,6 +170,15 @@ def test_closing() -> None:
     assert book.closed == ["a", "late", "b"]
     with pytest.raises(RuntimeError, match="closed"):
         book.ask()
+
+
+def test_a_connection_that_the_pool_has_given_up_is_still_closed() -> None:
+    book = Book()
+    book.lend("a")
+    assert book.pool.close() == ([], ["a"])
+    book.pool.discard("a")
+    assert book.closed == ["a"]
+    assert book.counts == (0, 0, 0)
 
 
 def test_forgetting_closes_nothing() -> None:

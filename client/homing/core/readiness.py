@@ -132,7 +132,7 @@ class Readiness:
         self._queue[ticket] = None
         return out_since + SCOUT_HOLD - now
 
-    def not_ready(self, ticket: Ticket, now: float, *, retry_after: float | None = None) -> None:
+    def not_ready(self, ticket: Ticket, now: float, *, retry_after: float = 0.0) -> None:
         """Report that ``ticket``'s request met no ready replica."""
         with self._lock:
             ticket.sent_at = None
@@ -141,7 +141,7 @@ class Readiness:
             if ticket is not self._leader:
                 return
             gap = min(MAX_GAP, max(MIN_GAP, GAP_SHARE * (now - self._since)))
-            self._next_try = now + max(gap, retry_after or 0.0)
+            self._next_try = now + max(gap, retry_after)
             self._wake_deputy()
 
     def answered(self, ticket: Ticket, now: float) -> None:

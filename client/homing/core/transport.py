@@ -28,7 +28,8 @@ READ_SIZE = 64 * 1024
 """Bytes per read, httpcore's figure."""
 
 
-def _keepalive_options() -> list[tuple[int, int, int]]:
+def keepalive_options() -> list[tuple[int, int, int]]:
+    """Return what makes a dead peer show on this system, as arguments of ``setsockopt``."""
     # A stream may be silent for minutes while NATs and balancers forget it: langchain#36949.
     # The figures are anthropic-sdk-python's: a dead peer shows after 60 + 5 * 60 s.
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -41,7 +42,7 @@ def _keepalive_options() -> list[tuple[int, int, int]]:
     return options
 
 
-SOCKET_OPTIONS = (*_keepalive_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+SOCKET_OPTIONS = (*keepalive_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
 """Set on every connection."""
 
 

@@ -136,8 +136,10 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
             kind = classify(error, state)
             if saturated(error) and state == "ready":
                 refused = refused + 1 if with_key else 0
-            if kind is Kind.NOT_READY and (state != "ready" or lapses >= LAPSES):
-                readiness.not_ready(ticket, now, retry_after=wished_wait(error))
+            wish = wished_wait(error) or 0.0
+            lapsed = lapses >= LAPSES or wish > plan.policy.retry_after_cap
+            if kind is Kind.NOT_READY and (state != "ready" or lapsed):
+                readiness.not_ready(ticket, now, retry_after=wish)
                 continue
             if isinstance(error, APIStatusError) and kind is not Kind.NOT_READY:
                 readiness.answered(ticket, now)
@@ -147,7 +149,7 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
                 raise error
             if kind is Kind.NOT_READY:
                 lapses += 1
-                pause: float | None = random.uniform(0, LAPSE_PAUSE)  # jitter, not a secret
+                pause: float | None = max(wish, random.uniform(0, LAPSE_PAUSE))  # jitter, not a secret
             else:
                 pause = budget.next_wait(error, now)
             if pause is None:
