@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench lanes test-services clean
+.PHONY: help demo test check format bench bench-affinity lanes test-services clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ format: $(CHECKS)  ## rewrite what can be rewritten
 
 bench: $(STAMP)  ## micro-benchmark of the transport
 	$(BIN)/python bench/loopback/transport.py
+
+bench-affinity: $(STAMP)  ## what affinity is worth, on emulated replicas (on real ones: bench/affinity.py --help)
+	$(BIN)/python bench/affinity.py
 
 lanes: test-services  ## everything that needs more than Python
 

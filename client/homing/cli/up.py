@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -64,9 +65,11 @@ def _speed(context: click.Context, parameter: click.Parameter, value: float) -> 
 @click.option("--model", help="Name of the emulated model; for sglang a folder or Hugging Face repository.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Of sglang replicas.")
 @click.option("--mem-fraction", type=float, help="Of the GPU's memory for one sglang replica; default: 0.8 shared.")
+@click.option("--max-total-tokens", type=int, help="KV cache of one sglang replica in tokens; default: what fits.")
 @click.option("--context-length", type=int, help="Tokens of prompt and reply in sglang; default: the model's.")
 @click.option("--reasoning-parser", help="Of sglang, such as qwen3.")
 @click.option("--tool-call-parser", help="Of sglang, such as qwen25.")
+@click.option("--engine-args", default="", help="More arguments for sglang, in one string.")
 @click.option("--log-folder", type=click.Path(path_type=Path, file_okay=False), help="For the logs of sglang replicas.")
 @click.option("--thinking", is_flag=True, help="Let the emulated model reason before it answers.")
 @click.option("--prefill-rate", default=8000.0, show_default=True, callback=_speed, help="Tokens/s; 0: no delay.")
@@ -133,10 +136,12 @@ def _sglang(options: dict[str, Any]) -> SGLangSettings | None:
         model=options["model"],
         device=options["device"],
         mem_fraction=options["mem_fraction"],
+        max_total_tokens=options["max_total_tokens"],
         context_length=options["context_length"],
         reasoning_parser=options["reasoning_parser"],
         tool_call_parser=options["tool_call_parser"],
         log_folder=options["log_folder"],
+        extra_args=tuple(shlex.split(options["engine_args"])),
     )
 
 

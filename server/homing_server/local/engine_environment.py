@@ -23,6 +23,7 @@ TINY_MODEL = "homing-tiny-random"
 
 ENGINE_SIDE = Path(__file__).resolve().parent / "engine_side"
 """Files that run in the engine's environment, which holds nothing of Homing."""
+# Beside a GPU the folder `cpu` must not be on the path: it stands in for SGLang's kernels.
 WITHOUT_GPU = {"HOMING_ENGINE_WITHOUT_GPU": "1"}
 
 # Measured with 0.5.23 on Linux x86-64, Python 3.11.

@@ -28,6 +28,9 @@ _HOP_BY_HOP = {
 _FOR_THE_EDGE = {"modal-key", "modal-secret"}
 # A backend that does not accept within this is down; how long it then thinks is the client's affair.
 _CONNECT_TIMEOUT = 5.0
+# Below the 5 s after which uvicorn, and with it SGLang, closes an idle connection: a request sent
+# into a closing one would be lost.
+_IDLE_TIMEOUT = 2.0
 # The end of a stream, where its usage is.
 _TAIL_BYTES = 4_096
 
@@ -41,7 +44,9 @@ class ProxiedEngine:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
         # The edge limits concurrency; a pool that did so too would queue where nobody can see it.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE_TIMEOUT
+        )
         timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT)
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 

@@ -167,7 +167,7 @@ class LocatedSGLang(Settings):
         added = environment(self._server(port=1, replicas=replicas))
         if self.without_gpu:
             threads = max((os.cpu_count() or 1) // replicas, 1)  # more would spin against each other
-            added |= {**WITHOUT_GPU, "PYTHONPATH": str(ENGINE_SIDE), "OMP_NUM_THREADS": str(threads)}
+            added |= {**WITHOUT_GPU, "PYTHONPATH": str(ENGINE_SIDE / "cpu"), "OMP_NUM_THREADS": str(threads)}
         if Path(self.model).is_dir():  # nothing to ask the hub for
             added |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         return {**base, **added, **self.settings.extra_env}

@@ -32,7 +32,7 @@ def end_with_parent() -> None:
 
 
 if os.environ.get("HOMING_ENGINE_WITHOUT_GPU") == "1":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parent / "cpu"))
     import without_gpu  # type: ignore[import-not-found, unused-ignore]
 
     without_gpu.prepare()
