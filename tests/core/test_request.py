@@ -177,6 +177,15 @@ def test_a_model_class_becomes_a_strict_schema() -> None:
     assert "default" not in part["properties"]["size"]  # null is no useful default
 
 
+class Open(BaseModel, extra="allow"):
+    name: str
+
+
+def test_a_model_that_allows_more_keeps_allowing_it() -> None:
+    schema = body(chat({"response_format": Open}))["response_format"]["json_schema"]["schema"]
+    assert schema["additionalProperties"] is True
+
+
 def test_a_schemas_name_is_what_openai_allows() -> None:
     class Größe(BaseModel):
         pass

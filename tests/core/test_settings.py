@@ -48,12 +48,20 @@ def test_base_url(given: str | None, environment: dict[str, str], url: str) -> N
         ("localhost:8000", {}, "base_url must look like"),
         ("ftp://h", {}, "base_url must look like"),
         ("http://", {}, "base_url must look like"),
+        ("http://h:abc", {}, "base_url must look like"),
+        ("http://h:99999", {}, "base_url must look like"),
+        ("http://h:0", {}, "base_url must look like"),
+        ("http://[::1", {}, "base_url must look like"),
+        ("http://a b", {}, "base_url must look like"),
+        ("http://h\x00x", {}, "base_url must look like"),
+        ("https://<workspace>--app.modal.run", {}, "base_url must look like"),
+        (8000, {}, "base_url must look like"),
         (None, {"OPENAI_BASE_URL": "h"}, "OPENAI_BASE_URL must look like"),
         ("http://me:hunter2@h", {}, "must not hold a password"),
         ("ftp://me:hunter2@h", {}, "//\\*\\*\\*@h"),
     ],
 )
-def test_a_base_url_that_leads_nowhere(given: str | None, environment: dict[str, str], words: str) -> None:
+def test_a_base_url_that_leads_nowhere(given: Any, environment: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         resolve_base_url(given, environment)
     assert "hunter2" not in str(caught.value)
@@ -157,6 +165,7 @@ def test_model(given: str | None, environment: dict[str, str], model: str | None
 def test_a_header_is_replaced_however_it_is_spelt() -> None:
     merged = merge_headers({"Accept": "a", "X-A": "1"}, {"x-a": "2", "X-B": "\tb c"}, name="h")
     assert merged == {"Accept": "a", "x-a": "2", "X-B": "\tb c"}
+    assert merge_headers(merged, {"X-A": "3"}, name="h") == {"Accept": "a", "X-A": "3", "X-B": "\tb c"}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +173,8 @@ def test_a_header_is_replaced_however_it_is_spelt() -> None:
     [
         ({"Content-Length": "3"}, "h may not set 'Content-Length'"),
         ({"host": "x"}, "may not set"),
+        ([("X", "hunter2")], "h must be a mapping"),
+        ("hunter2", "h must be a mapping"),
         ({"a b": "x"}, "cannot be the name"),
         ({"": "x"}, "cannot be the name"),
         ({"X\n": "x"}, "cannot be the name"),

@@ -179,8 +179,10 @@ def test_who_will_not_wait_is_told_at_once() -> None:
 def test_a_total_that_has_ended_stops_all_of_it() -> None:
     with pytest.raises(DeadlineExceeded, match="total of 5 s"):
         Server([status(500)], takes=5.0).call(total=5.0)
+    hopeless = Server([status(429, retry_after="10")])
     with pytest.raises(DeadlineExceeded):
-        Server([status(429, retry_after="10")]).call(total=5.0)
+        hopeless.call(total=5.0)
+    assert hopeless.now == 0.0  # not slept through first
     with pytest.raises(DeadlineExceeded):
         Server([status(503)], ready=False, takes=6.0).call(total=5.0)
     plan = Plan(RetryPolicy(), 5.0, started=0.0, ends_at=9.0)

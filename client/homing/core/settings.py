@@ -31,6 +31,7 @@ PROTECTED_HEADERS = frozenset({"content-length", "transfer-encoding", "host", "c
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t -~]*")
+_NO_URL = re.compile(r"""[\x00-\x20\x7f<>"{}|\\^`]""")  # RFC 3986 has no place for them; placeholders do
 _JOINED_PROXY_TOKEN = re.compile(r"(wk-[^.\s]+)\.(ws-\S+)")
 
 
@@ -79,8 +80,12 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> st
                 "no server given: pass base_url=… or set HOMING_BASE_URL (OPENAI_BASE_URL is read too). "
                 "`homing up` starts a local one"
             )
-    parts = urlsplit(str(base_url).strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(str(base_url).strip())
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an odd port or IPv6 address
+        fits = False
+    if not fits or _NO_URL.search(str(base_url).strip()):
         raise ConfigurationError(
             f"{source} must look like https://host or http://host:port, got {_shown(base_url)!r}"
         )
@@ -127,6 +132,8 @@ def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: 
 
     Raises `ConfigurationError`, which calls ``more`` by its ``name``, for what cannot be a header.
     """
+    if not isinstance(more, Mapping):
+        raise ConfigurationError(f"{name} must be a mapping of names to values, got {type(more).__name__}")
     merged = {key.lower(): (key, value) for key, value in headers.items()}
     for key, value in more.items():
         if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key):
