@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
 
@@ -80,12 +80,8 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> st
                 "no server given: pass base_url=… or set HOMING_BASE_URL (OPENAI_BASE_URL is read too). "
                 "`homing up` starts a local one"
             )
-    try:
-        parts = urlsplit(str(base_url).strip())
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an odd port or IPv6 address
-        fits = False
-    if not fits or _NO_URL.search(str(base_url).strip()):
+    parts = _split(str(base_url).strip())
+    if parts is None:
         raise ConfigurationError(
             f"{source} must look like https://host or http://host:port, got {_shown(base_url)!r}"
         )
@@ -97,6 +93,16 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> st
     if path == "/v1" or path.endswith("/v1"):
         path = path[: -len("/v1")]
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a server's URL, None if it cannot be one."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not _NO_URL.search(url)
+    except ValueError:  # an odd port or IPv6 address
+        return None
+    return parts if fits else None
 
 
 def resolve_credentials(
