@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench bench-affinity lanes test-services clean
+.PHONY: help demo test check format bench bench-affinity lanes test-services test-engine clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ demo: $(STAMP)  ## six conversations on a cold local edge, with and without affi
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP)  ## the tests, with the branch coverage of the client's core
-	$(BIN)/python -m coverage run -m pytest -q -m 'not services'
+	$(BIN)/python -m coverage run -m pytest -q -m 'not services and not engine'
 	$(BIN)/python -m coverage report --include='client/homing/core/*' --fail-under=$(CORE_COVERAGE)
 
 # Branch coverage of the pure core, in per cent. tests/core and tests/transport alone reach it.
@@ -48,7 +48,7 @@ bench: $(STAMP)  ## micro-benchmark of the transport
 bench-affinity: $(STAMP)  ## what affinity is worth, on emulated replicas (on real ones: bench/affinity.py --help)
 	$(BIN)/python bench/affinity.py
 
-lanes: test-services  ## everything that needs more than Python
+lanes: test-services test-engine  ## everything that needs more than Python
 
 SERVICES := $(VENV)/.services
 $(SERVICES): $(CHECKS) requirements/services.txt
@@ -57,6 +57,13 @@ $(SERVICES): $(CHECKS) requirements/services.txt
 
 test-services: $(SERVICES)  ## the stores on real Redis, PostgreSQL and MariaDB
 	$(BIN)/python scripts/services.py
+
+# SGLang's own environment, 1.6 GB: kept between runs, and made again when what is pinned changes.
+test-engine: export HOMING_ENGINE_HOME := $(CURDIR)/.cache/engine
+test-engine: export HOMING_TEST_ENGINE := 1
+test-engine: $(STAMP)  ## the client, the edge and the emulation on real SGLang, without a GPU
+	$(BIN)/homing engine install
+	$(BIN)/python -m pytest -q -m engine tests/engine
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .coverage* build dist

@@ -86,6 +86,9 @@ class Load:
         self._given = given
         self._words = words
         self._repeat = repeat
+        self._params: dict[str, Any] = {"max_tokens": given.reply_tokens, "temperature": 0, "ignore_eos": True}
+        if given.no_thinking:
+            self._params["chat_template_kwargs"] = {"enable_thinking": False}
         self.system = self._text("system", given.system_tokens)
 
     def _text(self, name: str, tokens: int) -> str:
@@ -116,7 +119,7 @@ class Load:
     async def _turn(self, chat: AsyncConversation, text: str, measured: Measured) -> Measured:
         last: float | None = None
         try:
-            async with chat.stream(text, max_tokens=self._given.reply_tokens, temperature=0, ignore_eos=True) as stream:
+            async with chat.stream(text, **self._params) as stream:
                 async for _ in stream.text:
                     now = time.perf_counter()
                     if last is not None:
@@ -137,7 +140,10 @@ class Load:
 
 @contextmanager
 def edge(given: argparse.Namespace) -> Iterator[str]:
-    """Run ``homing up`` for the length of a block; yield its URL."""
+    """Run ``homing up`` for the length of a block, unless there is an edge; yield its URL."""
+    if given.url:
+        yield given.url
+        return
     command = [sys.executable, "-c", "from homing.cli import main; main()", "up", "--port", "0", "--quiet"]
     command += ["--engine", given.engine, "--replicas", str(given.replicas), "--target-concurrency", "1000000"]
     for name in ("model", "device", "mem_fraction", "max_total_tokens", "context_length", "engine_args"):
@@ -240,6 +246,7 @@ def words_of(model: str | None, engine: str) -> list[str]:
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["emulated", "sglang"], default="emulated")
+    parser.add_argument("--url", help="an edge that runs already, in front of replicas with nothing else to do")
     parser.add_argument("--model", help="folder or repository; default: the tiny random model")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--mem-fraction", type=float)
@@ -252,6 +259,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--system-tokens", type=int, default=100)
     parser.add_argument("--user-tokens", type=int, default=150)
     parser.add_argument("--reply-tokens", type=int, default=16)
+    parser.add_argument("--no-thinking", action="store_true", help="for a model that would think aloud first")
     parser.add_argument("--think", type=float, nargs=2, default=(0.05, 0.2), help="seconds between turns, from to")
     parser.add_argument("--ramp", type=float, default=0.5, help="seconds over which conversations begin")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))

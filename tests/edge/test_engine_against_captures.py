@@ -74,6 +74,8 @@ def test_same_status_and_layout_as_recorded(edge: Edge, name: str) -> None:
     if capture.status == 200 and "tools" not in capture.data:
         # The recorded model had random weights: it never ceased to think.
         edge.answer_with(Answer("plain answer", reasoning="I ponder. " * 60))
+    if name == "tool_named_stream":  # the recorded one was cut by its limit, in the middle of its arguments
+        capture.data = capture.data.replace('"max_tokens": 120', '"max_tokens": 25')
     data = None if capture.data == "None" else capture.data.encode()
     kind = "text/plain" if name == "bad_ctype" else "application/json"
     answer = httpx.request(capture.method, edge.url + capture.path, content=data, headers={"content-type": kind})

@@ -212,7 +212,9 @@ class Completions:
                     calls=[c for n, c in enumerate(generation.calls) if self._called(turn, index, n)],
                     separate_reasoning=request.separate_reasoning,
                     finish_reason=self._finish(turn, generation),
-                    matched_stop=None if turn.aborted else generation.matched_stop,
+                    matched_stop=None
+                    if turn.aborted or generation.finish_reason == "tool_calls"
+                    else generation.matched_stop,
                 )
                 for index, (choice, generation) in enumerate(zip(choices, turn.choices, strict=True))
             ],
@@ -239,7 +241,8 @@ class Completions:
             delta = self._delta(turn, choices[index], index, step, with_tools=with_tools)
             if delta is None:
                 continue
-            usage: object = None if with_tools else ...
+            # The reasoning parser's chunks are of the short kind also where tools are offered.
+            usage: object = None if with_tools and step.kind not in ("reasoning", "markup") else ...
             if each_usage:
                 usage = turn.usage(cache_report=settings.cache_report)
             logprobs = None
@@ -250,7 +253,7 @@ class Completions:
             await begin(index)
             held = choices[index].reasoning
             if held:
-                delta = wire.text_delta("reasoning_content", held, with_tools=with_tools)
+                delta = wire.text_delta("reasoning_content", held)
                 await reply.write(wire.chunk(turn.head, delta, index=index))
             await reply.write(
                 wire.chunk(
@@ -280,14 +283,14 @@ class Completions:
             return wire.call_delta(step.call, None, step.text)
         if step.kind == "reasoning" and request.separate_reasoning:
             if request.stream_reasoning:
-                return wire.text_delta("reasoning_content", step.text, with_tools=with_tools)
+                return wire.text_delta("reasoning_content", step.text)
             choice.reasoning += step.text
             return None
         if step.kind == "markup":
             # ``stream_reasoning: false`` sends the thoughts in one piece once they are complete.
             if choice.reasoning and not step.thinks:
                 held, choice.reasoning = choice.reasoning, ""
-                return wire.text_delta("reasoning_content", held, with_tools=with_tools)
+                return wire.text_delta("reasoning_content", held)
             return None
         return wire.text_delta("content", step.text, with_tools=with_tools)
 

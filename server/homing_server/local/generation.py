@@ -101,7 +101,7 @@ def generate(request: ChatRequest, prompt: Prompt, answer: Answer, *, limit: int
         steps += _calling(calls, after_text=bool(content))
         if not request.ignore_eos:
             steps.append(Step(tokens.END_OF_TURN, "markup"))
-        finish, matched = ("tool_calls", None) if calls else ("stop", tokens.END_OF_TURN)
+        finish, matched = ("tool_calls" if calls else "stop"), tokens.END_OF_TURN
     if len(steps) > limit or request.ignore_eos:
         steps, finish, matched = steps[:limit], "length", None
     return Generation(tuple(steps), calls, answer.finish_reason or finish, matched)

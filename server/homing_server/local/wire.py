@@ -60,10 +60,10 @@ def role_delta() -> dict[str, Any]:
     return {"reasoning_content": None, "role": "assistant", "content": ""}
 
 
-def text_delta(name: str, text: str, *, with_tools: bool) -> dict[str, Any]:
-    """Return a delta of ``content`` or ``reasoning_content``. With tools, absent keys are null."""
-    if with_tools:
-        return {"role": None, "content": None, "reasoning_content": None, "tool_calls": None, name: text}
+def text_delta(name: str, text: str, *, with_tools: bool = False) -> dict[str, Any]:
+    """Return a delta of ``content`` or ``reasoning_content``. Content beside tools names its role."""
+    if name == "content" and with_tools:
+        return {"role": None, "content": text, "reasoning_content": None}
     if name == "content":
         return {"reasoning_content": None, "content": text}
     return {name: text}
