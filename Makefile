@@ -61,7 +61,8 @@ test-services: $(SERVICES)  ## the stores on real Redis, PostgreSQL and MariaDB
 # SGLang's own environment, 1.6 GB: kept between runs, and made again when what is pinned changes.
 test-engine: export HOMING_ENGINE_HOME := $(CURDIR)/.cache/engine
 test-engine: export HOMING_TEST_ENGINE := 1
-test-engine: $(STAMP)  ## the client, the edge and the emulation on real SGLang, without a GPU
+test-engine: $(STAMP) requirements/engine.txt  ## the client, the edge and the emulation on real SGLang, without a GPU
+	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/engine.txt
 	$(BIN)/homing engine install
 	$(BIN)/python -m pytest -q -m engine tests/engine
 
