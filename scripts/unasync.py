@@ -37,7 +37,7 @@ RULES: list[tuple[str, str]] = [
     (r"\baclose\b", "close"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\bAsync([A-Z]\w*)", r"\1"),
-    (r"\basync_homing_client\b", "homing_client"),
+    (r"\basync_(homing_client|server_url)\b", r"\1"),
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\banyio\.Event\b", "threading.Event"),
     (r"\bimport anyio\b", "import threading"),

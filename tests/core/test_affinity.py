@@ -23,6 +23,7 @@ from homing.core.affinity import (
     check_key,
     fork_keys,
     new_key,
+    pinned_headers,
     prefix_key,
 )
 from homing.errors import ConfigurationError
@@ -190,3 +191,16 @@ def test_of_many_forks_the_first_few_share_their_parents_replica(count: int) -> 
     assert [key == "parent" for key in shared] == [place < FORK_SIBLINGS for place in range(count)]
     fresh = fork_keys("parent", count, inherit=False)
     assert len({*fresh, "parent"}) == count + 1
+
+
+class Session(NoAffinity):
+    """A strategy with a header for every request."""
+
+    def headers(self) -> dict[str, str]:
+        return {"Modal-Authorization": "Bearer jwt"}
+
+
+def test_some_strategies_want_headers_on_every_request() -> None:
+    assert pinned_headers(ModalAffinity()) == {}
+    assert pinned_headers(Session()) == {"Modal-Authorization": "Bearer jwt"}
+    assert pinned_headers(ModalAffinity() + Session()) == {"Modal-Authorization": "Bearer jwt"}

@@ -33,6 +33,12 @@ HEALTH_TIMEOUT = 5.0
 """Seconds. SGLang's /health takes at least one by construction; a server that needs five is not healthy."""
 
 
+class ClientSettings(Changes, total=False):
+    """What `Client.from_modal` passes on: the constructor's arguments but ``base_url``."""
+
+    http_client: httpx.Client | None
+
+
 class Client:
     """Talks to one OpenAI-compatible server, SGLang on Modal above all.
 
@@ -93,6 +99,27 @@ class Client:
             )
         self._owned = http_client is None
         self._use(_channel(options, http_client))
+
+    @classmethod
+    def from_modal(
+        cls,
+        app: str,
+        name: str = "SGLangServer",
+        *,
+        environment: str | None = None,
+        **settings: Unpack[ClientSettings],
+    ) -> Self:
+        """Return a client of a server deployed on Modal, found by its App and the ``name`` of its Server,
+        or of the class of an ``http_server``.
+
+        Looks the URL up once, with Modal's API token; each call then needs what the server asks for:
+        ``proxy_token``, ``api_key``. ``environment`` is Modal's, its default if None; ``settings`` are the
+        constructor's. Raises `ConfigurationError` when modal is missing (``pip install 'homing[server]'``),
+        nobody is logged in or there is no such server, `APIConnectionError` when Modal does not answer.
+        """
+        from ..integrations.modal import server_url
+
+        return cls(server_url(app, name, environment=environment), **settings)
 
     def _use(self, channel: Channel) -> None:
         self._channel = channel

@@ -39,6 +39,7 @@ _FORBIDDEN = frozenset(
         "content-type",
         "transfer-encoding",
         "connection",
+        "modal-authorization",
         "modal-key",
         "modal-secret",
     }
@@ -96,6 +97,21 @@ class Affinity(Protocol):
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
         """Look at the answer's ``headers``, if the server issues tokens of its own."""
         ...
+
+
+@runtime_checkable
+class Pinned(Protocol):
+    """A strategy whose edge turns away every request without certain headers, whatever its key:
+    those without one too (``/v1/models``, ``/health``), and attempts that leave it off."""
+
+    def headers(self) -> dict[str, str]:
+        """Return those headers."""
+        ...
+
+
+def pinned_headers(affinity: Affinity) -> dict[str, str]:
+    """Return what ``affinity`` wants on every request; most want nothing."""
+    return affinity.headers() if isinstance(affinity, Pinned) else {}
 
 
 class _Composable:
@@ -219,6 +235,10 @@ class CombinedAffinity(_Composable):
         """Apply every part."""
         for part in self.parts:
             part.apply(key, headers, body)
+
+    def headers(self) -> dict[str, str]:
+        """Return what the parts want on every request."""
+        return {name: value for part in self.parts for name, value in pinned_headers(part).items()}
 
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
         """Show the answer to every part."""

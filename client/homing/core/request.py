@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._version import __version__
-from .affinity import Affinity, NoAffinity
+from .affinity import Affinity, NoAffinity, pinned_headers
 from .encode import encode_request
 from .options import Options
 from .settings import merge_headers
@@ -43,6 +43,8 @@ class Request:
         }
         # What is closer to the call wins; as in openai-python, a caller's own Authorization stands.
         headers = merge_headers(headers, options.headers, name="default_headers")
+        pinned = {**pinned_headers(options.affinity), **pinned_headers(self.affinity)}
+        headers = merge_headers(headers, pinned, name="the affinity strategy")
         params = None if self.params is None else dict(self.params)
         if with_key and self.key is not None:
             routing: dict[str, str] = {}

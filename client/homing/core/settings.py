@@ -19,7 +19,16 @@ COLD_START_TIMEOUT = 1200.0
 and modal-examples#1553 shows what a shorter default does."""
 
 SECRET_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "modal-key", "modal-secret", "x-api-key", "api-key"}
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "modal-authorization",
+        "modal-key",
+        "modal-secret",
+        "x-api-key",
+        "api-key",
+    }
 )
 _SCHEMES = frozenset({"bearer", "basic"})
 

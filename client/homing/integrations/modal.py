@@ -2,11 +2,14 @@
 
     url = server_url("homing", "SGLangServer")          # pip install 'homing[server]'
 
-    with ModalStickySession(url) as session:            # plain HTTP: needs no modal
-        client = Client(url, default_headers=session.headers())
+    client = Client.from_modal("homing")                # the same, and a client of it
+
+    with ModalStickySession(client.base_url) as session:   # plain HTTP: needs no modal
+        chat = client.with_options(affinity=session).conversation()
 
 Sticky sessions are for servers under ``@modal.sessioned()``: a session holds its container
-alive and every request must carry its token. For prefix caches the routing hint that the
+alive, every request must carry its token, and all that do reach that one container: one
+session for each conversation. For prefix caches the routing hint that the
 client sends by default (`ModalAffinity`) is the better tool: it costs nothing and any
 replica may answer. Protocol: modal 1.6, ``_server.py``, and
 modal.com/docs/guide/sticky-sessions.
@@ -14,13 +17,14 @@ modal.com/docs/guide/sticky-sessions.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import time
 import uuid
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -31,7 +35,7 @@ from ..core.settings import ProxyToken, resolve_base_url, resolve_credentials
 from ..errors import APIConnectionError, APIResponseValidationError, APIStatusError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Self
 
@@ -54,15 +58,16 @@ def server_url(app: str, name: str = "SGLangServer", *, environment: str | None 
     ``app`` is the Modal App (`homing deploy` says ``homing`` unless told otherwise) and ``name`` the
     Server, or the class of an ``http_server``. ``environment`` is Modal's, its default if None.
 
-    Raises `ConfigurationError`: modal is not installed, nobody is logged in, or there is no such server.
+    Raises `ConfigurationError`: modal is not installed, nobody is logged in, or there is no such server;
+    `APIConnectionError`: Modal could not be asked.
     """
     modal = _modal()
     try:
-        found = modal.Server.from_name(app, name, environment_name=environment).get_url()
-    except modal.exception.NotFoundError:
-        found = _http_server_url(modal, app, name, environment)
+        found = _find(modal, app, name, environment)
     except modal.exception.AuthError as error:
-        _not_logged_in(error)
+        raise ConfigurationError(f"not logged in to Modal: run `modal setup` ({error})") from error
+    except modal.exception.Error as error:
+        raise APIConnectionError(f"Modal could not say where {name!r} of {app!r} is: {error}") from error
     if not found:
         raise ConfigurationError(
             f"no server {name!r} with a URL in the Modal App {app!r}: check both names with "
@@ -76,15 +81,15 @@ async def async_server_url(app: str, name: str = "SGLangServer", *, environment:
     return await anyio.to_thread.run_sync(functools.partial(server_url, app, name, environment=environment))
 
 
-def _http_server_url(modal: Any, app: str, name: str, environment: str | None) -> str | None:
-    """The class of an ``http_server`` is registered under another kind of name than a Server."""
-    try:
+def _find(modal: Any, app: str, name: str, environment: str | None) -> Any:
+    missing = modal.exception.NotFoundError
+    with contextlib.suppress(missing):
+        return modal.Server.from_name(app, name, environment_name=environment).get_url()
+    # The class of an http_server is registered under another kind of name than a Server.
+    with contextlib.suppress(missing):
         urls = modal.Cls.from_name(app, name, environment_name=environment)._experimental_get_flash_urls()
-    except modal.exception.NotFoundError:
-        return None
-    except modal.exception.AuthError as error:
-        _not_logged_in(error)
-    return urls[0] if urls else None
+        return urls[0] if urls else None
+    return None
 
 
 def _modal() -> Any:
@@ -93,10 +98,6 @@ def _modal() -> Any:
     except ImportError:
         raise ConfigurationError("looking up a server needs modal: pip install 'homing[server]'") from None
     return modal
-
-
-def _not_logged_in(error: Exception) -> NoReturn:
-    raise ConfigurationError(f"not logged in to Modal: run `modal setup` ({error})") from error
 
 
 class _Session:
@@ -131,6 +132,12 @@ class _Session:
         if self._token is None:
             raise ConfigurationError("the sticky session is not running: call start() first")
         return {"Modal-Authorization": f"Bearer {self._token}"}
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Add nothing for ``key``: the session chooses the replica, through `headers` on every request."""
+
+    def observe(self, key: str, headers: Mapping[str, str]) -> None:
+        """Learn nothing: the token stays the same until the session ends."""
 
     def _authorized(self, **headers: str) -> dict[str, str]:
         identity, secret = self._proxy_token
@@ -189,13 +196,14 @@ class _Session:
 
 
 class ModalStickySession(_Session):
-    """One sticky session: started, sent along, terminated.
+    """One sticky session: started, sent along, terminated. An affinity strategy: ``Client(affinity=session)``.
 
     - ``url``: of the server; else ``HOMING_BASE_URL``, then ``OPENAI_BASE_URL``.
     - ``proxy_token``: ``(id, secret)`` or ``"wk-….ws-…"``; else ``MODAL_PROXY_TOKEN_ID`` and ``_SECRET``.
     - ``idle_timeout``: seconds without a request after which Modal ends the session, 600 as in its SDK.
 
-    Also a context manager. Raises `ConfigurationError` for settings that cannot work.
+    Also a context manager. After ``terminate``, or before ``start``, requests that use it raise
+    `ConfigurationError` instead of going elsewhere. Raises `ConfigurationError` for settings that cannot work.
     """
 
     def start(self) -> Self:

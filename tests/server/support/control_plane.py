@@ -32,12 +32,16 @@ def has(message: Message, field: str) -> bool:
 
 
 class ControlPlane:
-    """`calls` holds (name, request) in order of arrival. `edge` is what URLs look like."""
+    """`calls` holds (name, request) in order of arrival. `edge` is what URLs look like.
+
+    Calls named in `refusing` are denied.
+    """
 
     def __init__(self, *, edge: str = EDGE) -> None:
         self.edge = edge
         self.calls: list[tuple[str, Message]] = []
         self.missing_secrets = False
+        self.refusing: set[str] = set()
         self.app_name = ""
         self.stopping = threading.Event()
         self.changed = threading.Condition()
@@ -174,6 +178,8 @@ class ControlPlane:
             with self.changed:
                 self.calls.append((method.name, request))
                 self.changed.notify_all()
+            if method.name in self.refusing:
+                raise grpclib.GRPCError(grpclib.const.Status.PERMISSION_DENIED, f"{method.name} is not for you")
             if method.server_streaming:
                 if answer is not None:
                     async for item in answer(request):
