@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench bench-affinity lanes test-services test-engine clean
+.PHONY: help environments demo test check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -13,7 +13,7 @@ help:  ## what there is
 $(STAMP): pyproject.toml requirements/constraints.txt requirements/test.txt requirements/check.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Homing needs Python 3.10 or newer: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c requirements/constraints.txt -e '.[server,local,cli,redis,sql]' -r requirements/test.txt
+	$(BIN)/python -m pip install -q -c requirements/constraints.txt -e '.[server,local,cli,redis,sql,fastapi,otel]' -r requirements/test.txt
 	@touch $@
 
 CHECKS := $(VENV)/.checks
@@ -24,10 +24,15 @@ $(CHECKS): $(STAMP)
 demo: $(STAMP)  ## six conversations on a cold local edge, with and without affinity
 	@$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## the tests, with the branch coverage of the client's core
-	$(BIN)/python -m coverage run -m pytest -q -m 'not services and not engine'
-	$(BIN)/python -m coverage report --include='client/homing/core/*' --fail-under=$(CORE_COVERAGE)
+chatbot: $(STAMP)  ## a web page to chat with, on a cold local edge (with HOMING_BASE_URL: on your own server)
+	@PYTHONPATH=examples $(BIN)/python -m chatbot
 
+test: $(STAMP)  ## the tests, with the branch coverage of the client's core
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not services and not engine and not wheels and not litellm and not notebooks' \
+		--cov --cov-report=term:skip-covered --cov-fail-under=$(CORE_COVERAGE)
+
+# Processes that share the tests: the edge and its clients wait more than they work.
+WORKERS ?= 2
 # Branch coverage of the pure core, in per cent. tests/core and tests/transport alone reach it.
 CORE_COVERAGE := 100
 
@@ -35,20 +40,67 @@ check: $(CHECKS)  ## style, types, and whether the sync twin is fresh
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/unasync.py --check
 	$(BIN)/mypy
-	$(BIN)/mypy tests/typing
+	$(BIN)/mypy tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(CHECKS)  ## rewrite what can be rewritten
 	$(BIN)/ruff check --fix -q . || true
 	$(BIN)/python scripts/unasync.py
 
-bench: $(STAMP)  ## micro-benchmark of the transport
+DOCUMENTED := $(VENV)/.documented
+$(DOCUMENTED): $(STAMP) requirements/docs.txt
+	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/docs.txt
+	@touch $@
+
+# Not -q: it would silence what strict counts.
+docs serve-docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(DOCUMENTED)  ## the site, built strictly and without a network into site/, and the notebooks run
+	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m notebooks tests/docs
+
+serve-docs: $(DOCUMENTED)  ## the site on http://127.0.0.1:8001, built again when a page changes
+	$(BIN)/mkdocs serve -a 127.0.0.1:8001
+
+BENCHED := $(VENV)/.benched
+$(BENCHED): $(STAMP) requirements/bench.txt
+	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/bench.txt
+	@touch $@
+
+bench: $(BENCHED)  ## how fast it is beside its peers: table, plots, docs/performance.md (15 min; needs an idle machine)
+	$(BIN)/python bench/run.py --publish
+
+bench-quick: $(BENCHED)  ## the same in two minutes, rougher, on the terminal only
+	$(BIN)/python bench/run.py --quick
+
+bench-transport: $(STAMP)  ## the transport alone, beside httpx's
 	$(BIN)/python bench/loopback/transport.py
 
 bench-affinity: $(STAMP)  ## what affinity is worth, on emulated replicas (on real ones: bench/affinity.py --help)
 	$(BIN)/python bench/affinity.py
 
-lanes: test-services test-engine  ## everything that needs more than Python
+chaos: $(STAMP)  ## 10,000 turns under 1,000 faults, killed clients too, and an audit of every turn (4 min)
+	$(BIN)/python bench/chaos.py
+
+fuzz: $(STAMP)  ## a million random byte sequences through what reads a server's answers (20 min)
+	$(BIN)/python bench/fuzz.py
+
+soak: $(STAMP)  ## 200 conversations for half an hour: does memory stay flat?
+	$(BIN)/python bench/soak.py
+
+lanes: test-sdks test-lowest test-newest test-services test-engine test-modal test-browser  ## everything that needs more than Python
+
+# These environments are made by scripts/environments.py, in .cache, and made again when their pins change.
+test-sdks: $(STAMP)  ## other SDKs on the local edge: openai 2.x (3.x: make test), litellm, LangChain, pydantic-ai, Agents, instructor
+	$(BIN)/python scripts/environments.py openai-2
+	$(BIN)/python scripts/environments.py litellm
+	$(BIN)/python scripts/environments.py ecosystem
+	$(BIN)/python scripts/environments.py instructor
+
+test-lowest: $(STAMP)  ## the lowest versions allowed, on the oldest Python that is here
+	$(BIN)/python scripts/environments.py lowest
+
+test-newest: $(STAMP)  ## the newest versions there are, on the newest Python that is here
+	$(BIN)/python scripts/environments.py newest
 
 SERVICES := $(VENV)/.services
 $(SERVICES): $(CHECKS) requirements/services.txt
@@ -58,13 +110,31 @@ $(SERVICES): $(CHECKS) requirements/services.txt
 test-services: $(SERVICES)  ## the stores on real Redis, PostgreSQL and MariaDB
 	$(BIN)/python scripts/services.py
 
+environments: $(STAMP)  ## what the lanes install apart, beforehand: CI does it beside the checks
+	$(BIN)/python scripts/environments.py --make
+	$(BIN)/homing engine install
+
 # SGLang's own environment, 1.6 GB: kept between runs, and made again when what is pinned changes.
-test-engine: export HOMING_ENGINE_HOME := $(CURDIR)/.cache/engine
+environments test-engine: export HOMING_ENGINE_HOME := $(CURDIR)/.cache/engine
 test-engine: export HOMING_TEST_ENGINE := 1
 test-engine: $(STAMP) requirements/engine.txt  ## the client, the edge and the emulation on real SGLang, without a GPU
 	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/engine.txt
 	$(BIN)/homing engine install
 	$(BIN)/python -m pytest -q -m engine tests/engine
+
+# Environments and wheels stay in .cache/; a first run fetches some 90 MB.
+test-modal: $(STAMP) requirements/modal.txt  ## the oldest and newest modal, SGLang's own parsers, bare environments
+	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/modal.txt
+	$(BIN)/python -m pytest -q -m wheels tests/wheels
+	$(BIN)/python scripts/modal_versions.py
+
+BROWSED := $(VENV)/.browsed
+$(BROWSED): $(STAMP) requirements/browser.txt
+	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/browser.txt
+	@touch $@
+
+test-browser: $(BROWSED)  ## the chatbot in headless Chromium, with axe (new pictures for the docs: scripts/browser.py --publish)
+	$(BIN)/python scripts/browser.py
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .coverage* build dist

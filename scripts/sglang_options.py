@@ -1,12 +1,11 @@
-"""Write down which command-line options SGLang has, version by version.
+"""What SGLang's command lines take, version by version, by SGLang's own parsers.
 
-    python scripts/sglang_options.py            rewrite tests/server/sglang_options.json
-    python scripts/sglang_options.py --check    fail if it is not what the wheels say
+    python scripts/sglang_options.py              write tests/server/sglang_options.json
+    python scripts/sglang_options.py VERSION …    say whether our flags parse in other versions
 
-Reads the sources inside SGLang's own wheels, which are fetched without their dependencies
-(importing them needs CUDA builds of a hundred packages). Also checks what
-homing_server.launcher relies on: that the engine is served through uvicorn, and that the
-app is handed over as an object.
+The wheels are fetched without their dependencies, which are gigabytes of CUDA, and their
+parsers are run by `sglang_parser.py`. The file is for `make test`, which has no network;
+`make test-modal` reads the wheels again and compares. Needs msgspec (requirements/modal.txt).
 """
 
 from __future__ import annotations
@@ -22,137 +21,112 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURE = ROOT / "tests" / "server" / "sglang_options.json"
-WHEELS = ROOT / ".cache" / "wheels"
+CACHE = ROOT / ".cache" / "sglang"
 
-# The example's version and the newest one that was read, with the platform its wheels exist for.
-VERSIONS = {"0.5.9": (), "0.5.23": ("--python-version", "3.12", "--platform", "manylinux_2_34_x86_64")}
+# The example's version and the newest one that was read.
+VERSIONS = ("0.5.9", "0.5.23")
+# Whatever Python runs this: only the wheel's Python files are read. Its Rust is not.
+PLATFORM = ("--python-version", "3.12", "--platform", "manylinux_2_34_x86_64", "--platform", "manylinux2014_x86_64")
 
 
-def wheel(version: str) -> Path:
-    """Fetch the wheel unless it is there."""
-    pattern = f"sglang-{version}-*.whl"
-    if not list(WHEELS.glob(pattern)):
-        WHEELS.mkdir(parents=True, exist_ok=True)
+def sources(version: str) -> Path:
+    """Fetch and unpack a wheel's Python files unless they are there; return the folder."""
+    folder = CACHE / version
+    if not folder.exists():
+        wheels = CACHE / "wheels"
+        wheels.mkdir(parents=True, exist_ok=True)
         fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*fetch, *VERSIONS[version], f"sglang=={version}", "--dest", str(WHEELS)], check=True)
-    return next(WHEELS.glob(pattern))
+        subprocess.run([*fetch, *PLATFORM, f"sglang=={version}", "--dest", str(wheels)], check=True)
+        unpacked = folder.with_suffix(".new")
+        with zipfile.ZipFile(next(wheels.glob(f"sglang-{version}-*.whl"))) as archive:
+            archive.extractall(unpacked, [name for name in archive.namelist() if name.endswith(".py")])
+        unpacked.rename(folder)
+    return folder
 
 
-def literal(node: ast.AST | None) -> Any:
-    try:
-        return ast.literal_eval(node) if node is not None else None
-    except ValueError:
-        return None
+def ask(version: str, **wanted: list[list[str]]) -> dict[str, Any]:
+    """Run the parsers of a version; see `sglang_parser.py` for what may be wanted."""
+    command = [sys.executable, str(ROOT / "scripts" / "sglang_parser.py"), str(sources(version))]
+    done = subprocess.run(command, input=json.dumps(wanted), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the parser of sglang {version} does not run without its dependencies:\n{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
-def keywords(call: ast.Call) -> dict[str, ast.expr]:
-    return {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+def routes(version: str) -> list[str]:
+    """The paths that its HTTP server answers, from the decorators and the routers beside it."""
+    found = set()
+    for file in (sources(version) / "sglang" / "srt" / "entrypoints").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                first = node.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value.startswith("/"):
+                    owner = ast.unparse(node.func.value)
+                    if owner == "app" or owner.endswith("router"):
+                        found.add(first.value)
+    return sorted(found)
 
 
-def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            function = node.func
-            if (isinstance(function, ast.Attribute) and ast.unparse(function).endswith(name)) or (
-                isinstance(function, ast.Name) and function.id == name
-            ):
-                yield node
+def served(version: str) -> list[str]:
+    """What is handed to uvicorn first: our gate is put around an `app` that is an object."""
 
+    def calls(tree: ast.AST) -> Iterator[str]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("uvicorn.run", "uvicorn.Config"):
+                yield ast.unparse(node.args[0])
 
-def added(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """`parser.add_argument("--name", …)`: the name and whether it takes a value."""
-    for call in calls(tree, ".add_argument"):
-        action = keywords(call).get("action")
-        said = ast.unparse(action) if action is not None else ""
-        takes_value = not any(word in said for word in ("store_true", "store_false", "StoreTrue"))
-        for arg in call.args:
-            if isinstance(name := literal(arg), str) and name.startswith("--"):
-                yield name, takes_value
-
-
-def declared(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """`name: A[type, Arg(…)]`, from which later versions derive their options."""
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
-            continue
-        annotation = node.annotation
-        if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "A"):
-            continue
-        parts = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
-        meta = next(
-            (part for part in parts[1:] if isinstance(part, ast.Call) and ast.unparse(part.func) == "Arg"), None
-        )
-        said = keywords(meta) if meta is not None else {}
-        if meta is None and not any(isinstance(part, (ast.Constant, ast.JoinedStr, ast.BinOp)) for part in parts[1:]):
-            continue
-        if literal(said.get("no_cli")):
-            continue
-        kind = ast.unparse(parts[0])
-        flag = kind in ("bool", "Optional[bool]", "bool | None") and not {"type_parser", "choices", "action"} & set(
-            said
-        )
-        name = literal(said.get("cli_name")) or "--" + node.target.id.replace("_", "-")
-        for each in [name, *(literal(said.get("aliases")) or [])]:
-            yield each, not flag
-
-
-def table(tree: ast.AST, name: str) -> list[str]:
-    """The string keys of the dictionary that is assigned to `name`."""
-    for node in ast.walk(tree):
-        target = (
-            node.target
-            if isinstance(node, ast.AnnAssign)
-            else node.targets[0]
-            if isinstance(node, ast.Assign)
-            else None
-        )
-        if isinstance(target, ast.Name) and target.id == name and isinstance(node.value, ast.Dict):  # type: ignore[union-attr]
-            return sorted(key for key in map(literal, node.value.keys) if isinstance(key, str))  # type: ignore[union-attr]
-    raise SystemExit(f"{name} is gone")
-
-
-def served_through_uvicorn(tree: ast.AST) -> bool:
-    """Whether http_server.py hands `app` itself to uvicorn, where our gate is put around it."""
-    first = [
-        ast.unparse(call.args[0])
-        for name in ("uvicorn.run", "uvicorn.Config")
-        for call in calls(tree, name)
-        if call.args
-    ]
-    return "app" in first
+    file = sources(version) / "sglang" / "srt" / "entrypoints" / "http_server.py"
+    return sorted(set(calls(ast.parse(file.read_text()))))
 
 
 def read(version: str) -> dict[str, Any]:
-    with zipfile.ZipFile(wheel(version)) as archive:
+    """What the file says of one version."""
+    answer = ask(version)
+    extra = {name: how for name, how in answer["compile_options"].items() if name not in answer["options"]}
+    return {
+        "options": answer["options"],
+        "compile_options": extra,
+        "routes": routes(version),
+        "served": served(version),
+    }
 
-        def parse(path: str) -> ast.AST:
-            return ast.parse(archive.read(f"sglang/srt/{path}"))
 
-        options = dict(added(parse("server_args.py")))
-        for name in archive.namelist():
-            if name.startswith("sglang/srt/arg_groups/fields/") and name.endswith(".py"):
-                options |= {**dict(declared(parse(name.removeprefix("sglang/srt/")))), **options}
-        if not served_through_uvicorn(parse("entrypoints/http_server.py")):
-            raise SystemExit(f"sglang {version} does not hand its app to uvicorn: homing_server.launcher needs work")
-        compile_options = ast.parse(archive.read("sglang/compile_deep_gemm.py"))
-        return {
-            "values": sorted(name for name, takes_value in options.items() if takes_value),
-            "flags": sorted(name for name, takes_value in options.items() if not takes_value),
-            "compile_deep_gemm": sorted(name for name, _ in added(compile_options)),
-            "reasoning_parsers": table(parse("parser/reasoning_parser.py"), "DetectorMap"),
-            "tool_call_parsers": table(parse("function_call/function_call_parser.py"), "ToolCallParserEnum"),
-        }
+def text() -> str:
+    """The whole file, an option a line."""
+    lines = []
+    for version in VERSIONS:
+        parts = []
+        for part, content in read(version).items():
+            if isinstance(content, dict):
+                each = [f"{json.dumps(name)}: {json.dumps(how)}" for name, how in sorted(content.items())]
+                parts.append(f" {json.dumps(part)}: {{\n  " + ",\n  ".join(each) + "}")
+            else:
+                parts.append(f" {json.dumps(part)}: [\n  " + ",\n  ".join(map(json.dumps, content)) + "]")
+        lines.append(f"{json.dumps(version)}: {{\n" + ",\n".join(parts) + "}")
+    return "{\n" + ",\n".join(lines) + "}\n"
+
+
+def attempt(version: str) -> bool:
+    """Parse the default command lines of every preset with another version, and say how it went."""
+    from homing_server.engine import command
+    from homing_server.presets import PRESETS
+    from homing_server.settings import ServerSettings
+
+    lines = [command(ServerSettings.of(preset, sglang_version=version))[3:] for preset in PRESETS]
+    answer = ask(version, parse=lines)
+    problems = {parsed["error"] for parsed in answer["parsed"] if "error" in parsed}
+    if served(version) and "app" not in served(version):
+        problems.add("the app is not handed to uvicorn: homing_server.launcher needs work")
+    print(f"{version}: {'; '.join(sorted(problems)) or 'every flag parses'}")
+    return not problems
 
 
 def main() -> None:
-    text = json.dumps({version: read(version) for version in VERSIONS}, indent=1) + "\n"
-    if "--check" not in sys.argv:
-        FIXTURE.write_text(text)
-    elif FIXTURE.read_text() != text:
-        raise SystemExit(f"{FIXTURE.relative_to(ROOT)} differs from the wheels: run scripts/sglang_options.py")
-    print(
-        ", ".join(f"{version}: {len(v['values']) + len(v['flags'])} options" for version, v in json.loads(text).items())
-    )
+    if others := sys.argv[1:]:
+        failed = [version for version in others if not attempt(version)]
+        raise SystemExit(len(failed))
+    FIXTURE.write_text(text())
 
 
 if __name__ == "__main__":
