@@ -26,9 +26,14 @@
     │   └── StreamInterrupted         a stream broke after it had begun
     │       └── StreamTruncated       it ended cleanly, but without finish_reason or [DONE]
     ├── ColdStartTimeout              no replica became ready within the deadline
-    ├── LengthFinishReasonError       structured output was cut by the token limit
-    ├── ContentFilterFinishReasonError
+    ├── FinishReasonError             the model ended, but not with what was asked for
+    │   ├── LengthFinishReasonError   structured output, or a tool call, was cut by the token limit
+    │   ├── ContentFilterFinishReasonError
+    │   └── RefusalError              the model refused to give structured output
+    ├── ToolError                     a tool failed; tools raise it to say why to the model
+    ├── MaxRoundsExceeded             the model still called tools in the last round it had
     ├── ConversationBusy              a turn is already running
+    ├── ConversationNotFound          the store holds no such conversation; also a LookupError
     ├── StoreError                    a conversation store failed: unreachable, full, closed, too new
     └── VersionConflict               somebody else appended to the stored conversation
 
@@ -44,11 +49,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import httpx
 
+    from .reply import Reply
     from .types import ChatCompletion
 
 
 class HomingError(Exception):
-    """Base of everything that Homing raises on purpose."""
+    """Base of everything that Homing raises on purpose.
+
+    ``messages``: where a turn of several requests failed (a run with tools, a repaired answer), what had
+    been said in it by then: the user's message, tool calls and their results. None of it is in the
+    history. Empty elsewhere.
+    """
+
+    messages: tuple[dict[str, Any], ...] = ()
 
 
 class ConfigurationError(HomingError, ValueError):
@@ -201,16 +214,46 @@ class ColdStartTimeout(HomingError):
         self.last = last
 
 
-class LengthFinishReasonError(HomingError):
-    """Structured output stopped at the token limit, so it cannot be parsed. Raise ``max_tokens``."""
+class FinishReasonError(HomingError):
+    """The model ended its reply, but not with what was asked for. ``completion`` is the whole reply."""
 
     def __init__(self, message: str, *, completion: ChatCompletion) -> None:
         super().__init__(message)
         self.completion = completion
 
+    @property
+    def partial_text(self) -> str:
+        """The visible text, or an empty string."""
+        choices = self.completion.choices
+        return (choices[0].message.content or "") if choices else ""
 
-class ContentFilterFinishReasonError(HomingError):
+
+class LengthFinishReasonError(FinishReasonError):
+    """Structured output, or a tool call, was cut at the token limit: it is of no use. Raise ``max_tokens``."""
+
+
+class ContentFilterFinishReasonError(FinishReasonError):
     """The server withheld the content."""
+
+
+class RefusalError(FinishReasonError):
+    """The model refused to answer in the form asked for. The message holds its words."""
+
+
+class ToolError(HomingError):
+    """A tool failed.
+
+    Raise it in a tool to tell the model why: its message becomes the tool's answer. Of any other exception
+    the model learns the class only, since messages may hold what is not for it. With
+    ``on_tool_error="raise"`` a run raises it for whatever a tool has raised (``__cause__``).
+    """
+
+
+class MaxRoundsExceeded(HomingError):
+    """The model still called tools in the last round it had. ``messages`` is what had been said by then.
+
+    ``completion`` is the reply whose calls were not run. Raise ``max_rounds``, or ask for less.
+    """
 
     def __init__(self, message: str, *, completion: ChatCompletion) -> None:
         super().__init__(message)
@@ -221,19 +264,31 @@ class ConversationBusy(HomingError):
     """A turn of this conversation is already running, and ``on_busy`` is ``"raise"``."""
 
 
+class ConversationNotFound(HomingError, LookupError):
+    """The store holds no conversation of this id: it was never saved, or it was deleted."""
+
+
 class StoreError(HomingError):
     """A conversation store cannot do its work: unreachable, full, damaged, closed, too new.
 
     ``__cause__`` is the driver's own error where there was one. After a failed ``commit``
     load the conversation: its version says whether the turn was saved.
+
+    From a conversation's turn ``reply`` is the reply that could not be saved. It stands in the
+    history; the conversation's ``save()`` tries again, and so does its next turn.
     """
+
+    reply: Reply[Any] | None = None
 
 
 class VersionConflict(HomingError):
     """The stored conversation has moved on since it was loaded: load it again, then retry.
 
-    ``expected`` and ``found`` are the two versions.
+    ``expected`` and ``found`` are the two versions. From a conversation's turn ``reply`` is the
+    reply to what had been asked on the old state; it is in no history.
     """
+
+    reply: Reply[Any] | None = None
 
     def __init__(self, message: str, *, expected: int, found: int | None) -> None:
         super().__init__(message)

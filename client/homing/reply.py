@@ -8,6 +8,7 @@ from typing import Any, Generic
 from typing_extensions import TypeVar
 
 from .core.telemetry import Telemetry
+from .core.tool_pairs import as_models, pending_calls
 from .types import ChatCompletion, ChatCompletionMessageToolCall, CompletionUsage
 
 P = TypeVar("P", default=None)
@@ -52,8 +53,32 @@ class Reply(Generic[P]):
         """Whether the caller stopped it."""
         return self.finish_reason == "interrupted"
 
+    @property
+    def resumed(self) -> int:
+        """How often it broke off and was gone on with in another request."""
+        return self.telemetry.resumes
+
     def __str__(self) -> str:
         return self.text
 
     def _repr_markdown_(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class RunReply(Reply[P]):
+    """What a run with tools has come to: the reply of its last round, and all that led to it.
+
+    ``telemetry`` is the whole turn's (waits and retries are sums, the verdict is the first round's), and
+    ``usage`` adds up what all rounds cost.
+    """
+
+    messages: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    """The whole turn: the user's message, tool calls, their results, the answer."""
+    rounds: tuple[Reply, ...] = field(default=(), repr=False)
+    """One reply for each time that the model was asked."""
+
+    @property
+    def pending(self) -> list[ChatCompletionMessageToolCall]:
+        """Calls of tools that have no function here. Give their results to the conversation's ``submit``."""
+        return as_models(pending_calls(self.messages, self.finish_reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -42,6 +43,11 @@ class Accumulator:
     demand, so that a long stream stays linear.
     """
 
+    __slots__ = (
+        "_choices", "_created", "_id", "_model", "_n", "_response_format", "_rest", "done", "has_reasoning",
+        "has_tool_calls", "has_visible", "progress", "usage",
+    )
+
     def __init__(self, response_format: type[BaseModel] | None = None, *, n: int = 1) -> None:
         self.done = False
         self.usage: CompletionUsage | None = None
@@ -70,6 +76,33 @@ class Accumulator:
         self._note(chunk)
         return text
 
+    def say(self, text: str, *, reasoning: bool) -> list[str]:
+        """Take the text of a chunk that brings nothing else to the first choice, of which some of that kind has come.
+
+        Return all its pieces so far.
+        """
+        state = self._choices[0]
+        pieces = state.reasoning if reasoning else state.content
+        pieces.append(text)
+        self.progress = True
+        return pieces
+
+    def extend(self, texts: Iterable[str], *, reasoning: bool) -> Iterator[ContentDelta | ReasoningDelta | None]:
+        """Take the texts of chunks that bring nothing else to the first choice, which has begun.
+
+        Returns the event of each, None where the text is empty; made when asked for.
+        """
+        state = self._choices[0]
+        pieces = state.reasoning if reasoning else state.content
+        before = len(pieces)
+        pieces += filter(None, texts)
+        self.progress = len(pieces) > before
+        if self.progress and reasoning:
+            self.has_reasoning = True
+        elif self.progress:
+            self.has_visible = True
+        return _deltas(ReasoningDelta if reasoning else ContentDelta, texts, pieces, before)
+
     def add(self, chunk: ChatCompletionChunk) -> list[StreamEvent]:
         """Take a chunk; return the events that it gives rise to, ``ChunkEvent`` excepted."""
         events: list[StreamEvent] = []
@@ -93,6 +126,11 @@ class Accumulator:
     def started(self) -> bool:
         """Whether any choice has begun."""
         return bool(self._choices)
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of text and of reasoning that have come; a piece is one token or more."""
+        return sum(len(state.content) + len(state.reasoning) for state in self._choices.values())
 
     @property
     def finish_reason(self) -> str | None:
@@ -309,6 +347,17 @@ class _Choice:
                 content=self.content_logprobs or None, refusal=self.refusal_logprobs or None
             )
         return Choice.model_validate(choice)
+
+
+def _deltas(
+    kind: type[ContentDelta] | type[ReasoningDelta], texts: Iterable[str], pieces: list[str], count: int
+) -> Iterator[ContentDelta | ReasoningDelta | None]:
+    for text in texts:
+        if text:
+            count += 1
+            yield kind(text, 0, pieces, count)
+        else:
+            yield None
 
 
 def _keep(kept: dict[str, Any], new: dict[str, Any] | None) -> None:

@@ -13,7 +13,8 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import ConfigurationError
@@ -71,17 +72,20 @@ def check_key(key: str, *, name: str = "affinity_key") -> str:
     return key
 
 
-def prefix_key(messages: Sequence[Mapping[str, Any]], *, salt: bytes) -> str:
+def prefix_key(messages: Sequence[Any], *, salt: bytes, encoded: Sequence[bytes] | None = None) -> str:
     """Derive a key from what a growing conversation never changes: all up to its first user message.
+
+    ``encoded`` are the same messages as `encode_messages` returns them, where they are known.
 
     The hash is keyed with the client's random ``salt``, so that nobody can guess contents from
     a header. Two conversations that begin alike share a key, as they share a prefix.
     """
     digest = hashlib.blake2b(key=salt, digest_size=16)
-    for message in messages:
-        encoded = encode_message(message)
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-        if message.get("role") == "user":
+    for message, known in zip(messages, encoded or repeat(None), strict=False):
+        content = encode_message(message) if known is None else known
+        digest.update(len(content).to_bytes(8, "big") + content)
+        role = message.get("role") if isinstance(message, (dict, Mapping)) else getattr(message, "role", None)
+        if role == "user":
             break
     return f"p-{digest.hexdigest()}"
 
@@ -111,7 +115,9 @@ class Pinned(Protocol):
 
 def pinned_headers(affinity: Affinity) -> dict[str, str]:
     """Return what ``affinity`` wants on every request; most want nothing."""
-    return affinity.headers() if isinstance(affinity, Pinned) else {}
+    # Not isinstance: with a runtime-checkable protocol that takes 20 µs of each request.
+    headers: Callable[[], dict[str, str]] | None = getattr(affinity, "headers", None)
+    return headers() if headers is not None else {}
 
 
 class _Composable:

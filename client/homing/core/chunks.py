@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from ..types.chunk import ChatCompletionChunk
 from ..types.wire import WireModel
 from .problems import invalid_answer, is_error, stream_error
-from .sse import Event
+from .sse import MAX_EVENT, Event, EventDecoder
+from .stencil import TRIES, Stencil, Texts
 from .surrogates import without_halves
 
 M = TypeVar("M", bound=WireModel)
@@ -55,7 +56,7 @@ def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionC
     except ValidationError as problem:
         if name != "message":
             return None
-        what = f"an event of the stream is not a chunk ({_first(problem)})"
+        what = f"an event of the stream is not a chunk ({first_problem(problem)})"
         raise invalid_answer(what, data, secrets=secrets) from None
     if not chunk.choices:
         extra = chunk.__pydantic_extra__ or {}
@@ -71,6 +72,63 @@ def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionC
     return chunk
 
 
+class ChunkReader:
+    """Reads one stream: bytes in, chunks out, or texts where only the texts are new (and ``texts`` allows it)."""
+
+    def __init__(self, *, secrets: Iterable[str] = (), texts: bool = True) -> None:
+        self._secrets = tuple(secrets)
+        self._decoder = EventDecoder()
+        self.stencil = Stencil(tries=TRIES if texts else 0)
+
+    def text(self, data: bytes) -> str:
+        """Take a piece of the body if it is one whole event with a plain text that the `stencil` fits.
+
+        Return that text, and "" if it is anything else, which is then to be `feed`.
+        """
+        if not self._decoder.idle or len(data) > MAX_EVENT:
+            return ""
+        return self.stencil.text(data)
+
+    def feed(self, data: bytes) -> Iterator[Texts | ChatCompletionChunk | StreamEnd]:
+        """Take a piece of the body; return what it brings, to be used up before the next piece.
+
+        Raises like `EventDecoder.feed` and `parse_event`.
+        """
+        decoder, stencil = self._decoder, self.stencil
+        lines = decoder.take(data)
+        if lines and len(lines) <= MAX_EVENT and decoder.between:
+            texts = stencil.texts(lines)
+            if texts is not None:
+                yield texts
+                return
+        run: list[bytes] = []
+        for event in decoder.decode(lines):
+            if stencil.fits(event):
+                run.append(event.data)
+                continue
+            if run:
+                yield from self._texts(run)
+                run = []
+            yield from self._parse(event)
+        if run:
+            yield from self._texts(run)
+
+    def _texts(self, run: list[bytes]) -> Iterator[Texts | ChatCompletionChunk | StreamEnd]:
+        texts = self.stencil.texts_in(run)
+        if texts is not None:
+            yield texts
+            return
+        for data in run:
+            yield from self._parse(Event("message", data))
+
+    def _parse(self, event: Event) -> Iterator[ChatCompletionChunk | StreamEnd]:
+        chunk = parse_event(event, secrets=self._secrets)
+        if chunk is not None:
+            yield chunk
+            if isinstance(chunk, ChatCompletionChunk):
+                self.stencil.learn(event, chunk)
+
+
 def parse_answer(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) -> M:
     """Return a whole, successful JSON answer as ``model``. ``secrets`` are kept out of errors.
 
@@ -83,7 +141,7 @@ def parse_answer(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) ->
     except ValidationError as problem:
         if is_error(data):
             raise stream_error(data, secrets=secrets) from None
-        what = f"the answer is not a {model.__name__} ({_first(problem)})"
+        what = f"the answer is not a {model.__name__} ({first_problem(problem)})"
         raise invalid_answer(what, data, secrets=secrets) from None
     if (answer.__pydantic_extra__ or {}).get("error"):
         raise stream_error(data, secrets=secrets)
@@ -100,7 +158,8 @@ def _read(data: bytes, model: type[M]) -> M:
     return model.model_validate_json(whole)
 
 
-def _first(problem: ValidationError) -> str:
+def first_problem(problem: ValidationError) -> str:
+    """Return where the first mistake is and what it is, on one line."""
     first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "")
     return f"{where}: {first['msg']}" if where else first["msg"]

@@ -5,22 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from ..errors import ConfigurationError
 from ..types.models import ModelList
 from .affinity import Affinity
 from .options import Options
 from .request import Request
+from .resume_style import ResumeChoice, check_choice
 from .schema import response_format_of
 from .sentinel import NOT_GIVEN, NotGiven
-from .settings import merge_headers
+from .settings import check_mapping, merge_headers
 from .timers import Timeout
 
 PATH = "/v1/chat/completions"
 
-CALL_OPTIONS = ("timeout", "extra_headers", "extra_query", "extra_body")
+CALL_OPTIONS = ("timeout", "resume", "extra_headers", "extra_query", "extra_body")
 """Arguments that concern the call and not the model; they are not part of the JSON."""
+
+
+NOT_A_TURN_S = {
+    "messages": "the prompt of a turn is its conversation's history: loose calls take messages, with "
+    "client.chat.completions.create",
+    "stream": "call stream(content) for a stream, send(content) for a whole reply",
+    "affinity": "it is the client's: client.with_options(affinity=…).conversation()",
+    "affinity_key": "it is the conversation's: client.conversation(affinity_key=…), rekey()",
+    "n": "a turn has one reply: use client.chat.completions.create, or fork(n)",
+}
+"""What calls take and turns don't, with the way out. In the JSON they would be lost, or worse."""
+
+
+def check_turn(params: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for parameters that a conversation's turn cannot have."""
+    for name, way_out in NOT_A_TURN_S.items():
+        if name in params and not (name == "n" and params[name] == 1):
+            raise ConfigurationError(f"a turn does not take {name}: {way_out}")
 
 
 def chat_request(
@@ -33,6 +50,7 @@ def chat_request(
     affinity: Affinity,
     key: str | None,
     timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+    resume: ResumeChoice | None = None,
     extra_headers: Mapping[str, str] | None = None,
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
@@ -42,7 +60,7 @@ def chat_request(
     body: dict[str, Any] = {"model": model}
     body.update((name, value) for name, value in params.items() if value is not NOT_GIVEN)
     response_format = body.get("response_format")
-    if isinstance(response_format, type) and issubclass(response_format, BaseModel):
+    if isinstance(response_format, type):
         body["response_format"] = response_format_of(response_format)
     if stream:
         body["stream"] = True
@@ -51,7 +69,7 @@ def chat_request(
     elif body.get("stream_options") is not None:
         raise ConfigurationError("stream_options goes with stream=True only")
     if extra_body:
-        if "messages" in extra_body:
+        if "messages" in check_mapping(extra_body, name="extra_body"):
             raise ConfigurationError("extra_body may not replace messages: pass messages=…")
         body.update(extra_body)
     return Request(
@@ -64,7 +82,8 @@ def chat_request(
         affinity=affinity,
         key=key,
         headers=merge_headers({}, extra_headers or {}, name="extra_headers"),
-        query=extra_query or {},
+        query=check_mapping(extra_query or {}, name="extra_query"),
+        resume=options.resume if resume is None else check_choice(resume),
     )
 
 

@@ -21,8 +21,7 @@ def encode_json(value: Any, *, name: str) -> bytes:
     (RFC 8259 §6), lone surrogates, unknown types.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode()
+        return _to_json(value).encode()
     except UnicodeEncodeError:
         raise ConfigurationError(
             f"{name} holds half of a surrogate pair, which is not text: decode its source with "
@@ -32,33 +31,57 @@ def encode_json(value: Any, *, name: str) -> bytes:
         raise ConfigurationError(f"{name} cannot be sent as JSON: {error}") from None
 
 
+def plain_json(value: Any, *, name: str) -> Any:
+    """Return ``value`` as JSON would bring it back: models as objects, tuples as lists, and a copy.
+
+    Raises `ConfigurationError` like `encode_json`.
+    """
+    return json.loads(encode_json(value, name=name))
+
+
 def encode_message(message: Any, *, place: int | None = None) -> bytes:
     """Encode one chat message (a mapping, or a model object such as a reply's ``message``)."""
     name = "the message" if place is None else f"messages[{place}]"
-    plain = message if isinstance(message, Mapping) else _plain_message(message, name)
+    plain = message if isinstance(message, (dict, Mapping)) else _plain_message(message, name)
     role = plain.get("role")
     if not isinstance(role, str) or not role:
         raise ConfigurationError(f"{name} needs a 'role' such as 'user', got {role!r}")
     return encode_json(plain, name=name)
 
 
-def encode_messages(messages: Iterable[Any]) -> list[bytes]:
-    """Encode a whole history. Raises `ConfigurationError` naming the message at fault."""
-    if isinstance(messages, (str, bytes, Mapping)):
+def message_list(messages: Iterable[Any]) -> list[Any]:
+    """Return ``messages`` as a list. Raises `ConfigurationError` for what is none."""
+    if isinstance(messages, list):
+        return list(messages)
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise ConfigurationError(
-            "messages must be a list of messages, such as [{'role': 'user', 'content': 'Hi'}]"
+            "messages must be a list of messages, such as [{'role': 'user', 'content': 'Hi'}], "
+            f"got {type(messages).__name__}"
         )
-    encoded = [encode_message(message, place=place) for place, message in enumerate(messages)]
-    if not encoded:
+    return list(messages)
+
+
+def encode_messages(messages: Iterable[Any], *, first: int = 0) -> list[bytes]:
+    """Encode a whole history, or what follows its ``first`` messages.
+
+    Raises `ConfigurationError` naming the message at fault.
+    """
+    messages = message_list(messages)
+    encoded = [encode_message(message, place=place) for place, message in enumerate(messages, first)]
+    if not encoded and not first:
         raise ConfigurationError("messages is empty: send at least one message")
     return encoded
 
 
 def encode_request(params: Mapping[str, Any], messages: Sequence[bytes]) -> bytes:
-    """Join a request body from its ``params`` and its already encoded ``messages``."""
+    """Join a request body from its ``params`` and its already encoded ``messages``, if it has any."""
     rest = encode_json(params, name="the request")
-    head = b'{"messages":[' + b",".join(messages) + b"]"
-    return head + b"}" if rest == b"{}" else head + b"," + rest[1:]
+    if not messages:
+        return rest
+    tail = b"]}" if rest == b"{}" else b"]," + rest[1:]
+    # One join: each further copy of a long history would cost as much again.
+    inner = [piece for message in messages for piece in (b",", message)]
+    return b"".join([b'{"messages":[', *inner[1:], tail])
 
 
 def _plain_message(message: Any, name: str) -> Mapping[str, Any]:
@@ -80,6 +103,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (Mapping, Sequence)) and not isinstance(value, (str, bytes, bytearray)):
         return dict(value) if isinstance(value, Mapping) else list(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+# Made once: json.dumps makes one for each call that does not want its defaults.
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
 def _dumped(value: Any) -> Any:

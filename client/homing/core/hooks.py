@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from ..types import ChatCompletion
     from ..types.events import Waiting
+    from .telemetry import Telemetry
 
 logger = logging.getLogger("homing")
 
@@ -28,6 +30,35 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Calling:
+    """A chat completion is about to be asked for, with all its attempts."""
+
+    base_url: str
+    stream: bool
+    conversation: str | None
+    """The conversation's id, None for a call without one."""
+    params: Mapping[str, Any]
+    """The request's JSON without its messages."""
+    messages: Sequence[bytes]
+    """Each message as JSON. What people wrote: not for logs."""
+    clock: Callable[[], float]
+    """The client's clock, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The same call has ended."""
+
+    model: str | None
+    telemetry: Telemetry
+    completion: ChatCompletion | None
+    """What came, perhaps only a part; None when nothing did."""
+    error: BaseException | None
+    interrupted: bool
+    """Whether the caller ended it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """What to call when something happens. Each may be None; an exception in one is logged and dropped."""
 
@@ -38,7 +69,18 @@ class Hooks:
     on_reply: Callable[[Any], object] | None = None
     """With each finished `Reply` of a conversation, interrupted ones included."""
     on_error: Callable[[Exception], object] | None = None
-    """With each error before it is raised to the caller."""
+    """With each error that ends a call to the server, once, before it is raised to the caller. Not with
+    what is wrong before a call (`ConfigurationError`, `ConversationBusy`) or after it (text that does not parse)."""
+
+    on_call: Callable[[Calling], Callable[[Called], object] | None] | None = None
+    """When a chat completion begins, in the caller's own thread or task; what it returns is called once,
+    when that has ended. For tracing: see `homing.integrations.otel`."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            hook = getattr(self, field.name)
+            if hook is not None and not callable(hook):
+                raise ConfigurationError(f"{field.name} must be a function of one argument, got {hook!r}")
 
 
 LOG_VARIABLE = "HOMING_LOG"
@@ -60,11 +102,15 @@ def log_as_asked(environment: Mapping[str, str]) -> None:
     logger.setLevel(level)
 
 
-def call_hook(hook: Callable[[Any], object] | None, event: object) -> None:
-    """Call ``hook`` with ``event``; what it raises is logged, never raised."""
+R = TypeVar("R")
+
+
+def call_hook(hook: Callable[[Any], R] | None, event: object) -> R | None:
+    """Call ``hook`` with ``event``, return what it returns; what it raises is logged, never raised."""
     if hook is None:
-        return
+        return None
     try:
-        hook(event)
+        return hook(event)
     except Exception:  # whatever a hook does, the turn goes on
         logger.exception("a Homing hook failed: %r", hook)
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,13 +14,17 @@ from typing_extensions import TypedDict, Unpack
 from ..errors import ConfigurationError
 from .affinity import Affinity, ModalAffinity, NoAffinity, check_key, prefix_key
 from .hooks import Hooks, log_as_asked
+from .placement import Placement, Replicas, Search, steers
+from .prefix_cache import PrefixCache
 from .readiness import Readiness
+from .resume_style import ResumeChoice, check_choice
 from .retry import RetryPolicy
 from .settings import (
     COLD_START_TIMEOUT,
     ApiKey,
     Credentials,
     ProxyToken,
+    check_mapping,
     merge_headers,
     resolve_base_url,
     resolve_credentials,
@@ -43,8 +47,10 @@ class Changes(TypedDict, total=False):
     max_retries: int | None
     retry: RetryPolicy | None
     affinity: AffinityChoice
+    placement: Placement
     default_headers: Mapping[str, str] | None
     default_query: Mapping[str, Any] | None
+    resume: ResumeChoice
     hooks: Hooks | None
 
 
@@ -53,8 +59,14 @@ class Learnt:
 
     def __init__(self) -> None:
         self.readiness = Readiness()
+        self.replicas = Replicas()
         self.model: str | None = None
+        self.owner: str | None = None
+        """Which engine serves the model, as ``/v1/models`` says; None when it has not been asked."""
+        self.resumes = True
+        """Whether the server may still be asked to go on with a broken reply: it has not failed to."""
         self.totals = Totals()
+        self.histories = PrefixCache()
         self._lock = threading.Lock()
 
     def count(self, telemetry: Telemetry) -> None:
@@ -75,8 +87,10 @@ class Options:
     policy: RetryPolicy
     affinity: Affinity
     prefix_keys: bool
+    placement: Placement
     headers: Mapping[str, str]
     query: Mapping[str, Any]
+    resume: ResumeChoice
     hooks: Hooks
     salt: bytes = field(repr=False)
     learnt: Learnt = field(repr=False)
@@ -95,27 +109,31 @@ class Options:
         max_retries: int | None,
         retry: RetryPolicy | None,
         affinity: AffinityChoice,
+        placement: Placement = "hash",
         default_headers: Mapping[str, str] | None,
         default_query: Mapping[str, Any] | None,
         hooks: Hooks | None,
+        resume: ResumeChoice = "auto",
         environment: Mapping[str, str] | None = None,
     ) -> Options:
         """Combine a client's arguments with the environment."""
         environment = os.environ if environment is None else environment
         log_as_asked(environment)
-        strategy, prefix_keys = _affinity(affinity)
+        strategy, prefix_keys = affinity_of(affinity)
         return cls(
             base_url=resolve_base_url(base_url, environment),
             credentials=resolve_credentials(api_key, proxy_token, environment),
             model=resolve_model(model, environment),
             timeout=Timeout.of(timeout),
-            cold_start_timeout=_cold_start_timeout(cold_start_timeout),
+            cold_start_timeout=cold_start_timeout_of(cold_start_timeout),
             policy=_policy(max_retries, retry, RetryPolicy()),
             affinity=strategy,
             prefix_keys=prefix_keys,
+            placement=_placement(placement),
             headers=merge_headers({}, default_headers or {}, name="default_headers"),
-            query=dict(default_query or {}),
-            hooks=hooks or Hooks(),
+            query=dict(check_mapping(default_query or {}, name="default_query")),
+            resume=check_choice(resume),
+            hooks=_hooks(hooks),
             salt=os.urandom(16),
             learnt=Learnt(),
         )
@@ -131,40 +149,52 @@ class Options:
             raise ConfigurationError(f"with_options cannot change {min(unknown)!r}: make a new client for that")
         fields: dict[str, Any] = {}
         if "model" in changes:
-            fields["model"] = changes["model"]
+            fields["model"] = resolve_model(changes["model"], {})
         if "timeout" in changes:
             fields["timeout"] = Timeout.of(changes["timeout"])
         if "cold_start_timeout" in changes:
-            fields["cold_start_timeout"] = _cold_start_timeout(changes["cold_start_timeout"])
+            fields["cold_start_timeout"] = cold_start_timeout_of(changes["cold_start_timeout"])
         if "max_retries" in changes or "retry" in changes:
             fields["policy"] = _policy(changes.get("max_retries"), changes.get("retry"), self.policy)
         if "affinity" in changes:
-            fields["affinity"], fields["prefix_keys"] = _affinity(changes["affinity"])
+            fields["affinity"], fields["prefix_keys"] = affinity_of(changes["affinity"])
+        if "placement" in changes:
+            fields["placement"] = _placement(changes["placement"])
         if "default_headers" in changes:
             fields["headers"] = merge_headers(self.headers, changes["default_headers"] or {}, name="default_headers")
         if "default_query" in changes:
-            fields["query"] = {**self.query, **(changes["default_query"] or {})}
+            fields["query"] = {**self.query, **check_mapping(changes["default_query"] or {}, name="default_query")}
         if "api_key" in changes or "proxy_token" in changes:
             given = resolve_credentials(changes.get("api_key"), changes.get("proxy_token"), {})
             fields["credentials"] = Credentials(
                 given.api_key if given.api_key is not None else self.credentials.api_key,
                 given.proxy_token if given.proxy_token is not None else self.credentials.proxy_token,
             )
+        if "resume" in changes:
+            fields["resume"] = check_choice(changes["resume"])
         if "hooks" in changes:
-            fields["hooks"] = changes["hooks"] or Hooks()
+            fields["hooks"] = _hooks(changes["hooks"])
         return replace(self, **fields)
 
     def loose_key(
-        self, messages: Any, affinity: AffinityChoice | None, key: str | None
+        self, messages: Any, encoded: Sequence[bytes], affinity: AffinityChoice | None, key: str | None
     ) -> tuple[Affinity, str | None]:
-        """Choose strategy and key for a call that belongs to no conversation."""
-        strategy, prefix_keys = (self.affinity, self.prefix_keys) if affinity is None else _affinity(affinity)
+        """Choose strategy and key for a call that belongs to no conversation, with these messages and encodings."""
+        strategy, prefix_keys = (self.affinity, self.prefix_keys) if affinity is None else affinity_of(affinity)
         if key is not None:
             return strategy, check_key(key)
-        return strategy, prefix_key(messages, salt=self.salt) if prefix_keys else None
+        return strategy, prefix_key(messages, salt=self.salt, encoded=encoded) if prefix_keys else None
+
+    def search(self) -> Search | None:
+        """Return the search for a new conversation's key, None where it takes any."""
+        waiting = self.learnt.readiness.state == "waiting"  # and the replicas that come are not known yet
+        if self.placement != "balanced" or waiting or not steers(self.affinity):
+            return None
+        return Search(self.learnt.replicas)
 
 
-def _affinity(choice: AffinityChoice) -> tuple[Affinity, bool]:
+def affinity_of(choice: AffinityChoice) -> tuple[Affinity, bool]:
+    """Return the strategy, and whether calls without a conversation get a key of their prefix."""
     if choice == "prefix":
         return ModalAffinity(), True
     if choice == "none":
@@ -176,6 +206,18 @@ def _affinity(choice: AffinityChoice) -> tuple[Affinity, bool]:
     )
 
 
+def _hooks(hooks: Hooks | None) -> Hooks:
+    if hooks is not None and not isinstance(hooks, Hooks):
+        raise ConfigurationError(f"hooks must be Hooks(on_wait=…), with a function for each, got {hooks!r}")
+    return hooks or Hooks()
+
+
+def _placement(choice: Placement) -> Placement:
+    if choice not in ("hash", "balanced"):
+        raise ConfigurationError(f"placement must be 'hash' or 'balanced', got {choice!r}")
+    return choice
+
+
 def _policy(max_retries: int | None, retry: RetryPolicy | None, default: RetryPolicy) -> RetryPolicy:
     policy = default if retry is None else retry
     if not isinstance(policy, RetryPolicy):
@@ -183,7 +225,8 @@ def _policy(max_retries: int | None, retry: RetryPolicy | None, default: RetryPo
     return policy if max_retries is None else replace(policy, max_retries=max_retries)
 
 
-def _cold_start_timeout(value: float | None) -> float:
+def cold_start_timeout_of(value: float | None) -> float:
+    """Return the budget in seconds, the default for None."""
     if value is None:
         return COLD_START_TIMEOUT
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:

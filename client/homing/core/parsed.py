@@ -9,10 +9,13 @@ from pydantic import BaseModel, ValidationError
 from ..errors import (
     APIResponseValidationError,
     ContentFilterFinishReasonError,
+    FinishReasonError,
     LengthFinishReasonError,
+    RefusalError,
 )
 from ..types.completion import ChatCompletion, Choice
 from ..types.parsed import ParsedChatCompletion
+from .tools import complaints
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -38,6 +41,45 @@ def parse_completion(completion: ChatCompletion, response_format: type[T]) -> Pa
     return whole
 
 
+def parsed_reply(completion: ChatCompletion, response_format: type[T]) -> T:
+    """Return the first choice's content as ``response_format``.
+
+    Raises besides what `parse_completion` raises:
+        RefusalError: the model refused.
+        APIResponseValidationError: it called a tool instead of answering.
+    """
+    parsed = parse_completion(completion, response_format)
+    message = parsed.choices[0].message if parsed.choices else None
+    if message is not None and message.parsed is not None:
+        return message.parsed
+    if message is not None and message.refusal:
+        raise RefusalError(f"the model refused: {message.refusal}", completion=completion)
+    raise APIResponseValidationError(
+        f"the model called a tool, or said nothing, instead of giving a {response_format.__name__}: "
+        "pass tool_choice='none', or use run() where it is to call tools",
+        partial=completion,
+    )
+
+
+def repair_request(completion: ChatCompletion, response_format: type[BaseModel]) -> str | None:
+    """Return what to say to a model whose answer does not fit, None if it fits or saying so would be in vain.
+
+    It would be after a reply that was cut, withheld or refused, or that calls a tool.
+    """
+    try:
+        parsed_reply(completion, response_format)
+    except APIResponseValidationError as error:
+        problem = error.__cause__
+        if isinstance(problem, ValidationError):
+            return (
+                f"That does not fit the schema {response_format.__name__}: {complaints(problem)}. "
+                "Answer again with the corrected JSON and nothing else."
+            )
+    except FinishReasonError:
+        pass
+    return None
+
+
 def _parse_choice(completion: ChatCompletion, choice: Choice, response_format: type[T]) -> T | None:
     if choice.finish_reason == "length":
         raise LengthFinishReasonError(
@@ -55,7 +97,7 @@ def _parse_choice(completion: ChatCompletion, choice: Choice, response_format: t
         return response_format.model_validate_json(message.content or "")
     except ValidationError as problem:
         raise APIResponseValidationError(
-            f"the reply does not fit {response_format.__name__}: {problem}. "
+            f"the reply does not fit {response_format.__name__} ({complaints(problem)}). "
             "Check that the server was asked for this schema and supports it (response_format).",
             partial=completion,
         ) from problem

@@ -17,6 +17,9 @@ Origin = tuple[str, str, int]
 """Scheme, host and port: connections to one are interchangeable."""
 
 
+_CLOSED = "Cannot send a request, as the transport has been closed."
+
+
 class Ticket(Generic[C]):
     """One request's place in the pool, and in the queue when the pool is full.
 
@@ -84,17 +87,24 @@ class Pool(Generic[C]):
         """How many requests wait for a connection."""
         return len(self._queue)
 
+    def take_idle(self, origin: Origin, *, now: float) -> C | None:
+        """Return an idle connection if there is one: the common case, without a ticket."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(_CLOSED)
+            doomed = self._expired(origin, now)
+            connection = self._pop_idle(origin)
+        self._close_all(doomed)
+        return connection
+
     def checkout(self, ticket: Ticket[C], *, now: float, fresh: bool = False) -> None:
         """Serve ``ticket`` at once or put it into the queue. ``fresh``: not with an idle connection."""
         with self._lock:
             if self._closed:
-                raise RuntimeError("Cannot send a request, as the transport has been closed.")
+                raise RuntimeError(_CLOSED)
             doomed = self._expired(ticket.origin, now)
-            stack = self._idle.get(ticket.origin)
-            if stack and not fresh:
-                connection = stack.pop()[1]
-                self._idle_count -= 1
-                self._busy.add(connection)
+            connection = None if fresh else self._pop_idle(ticket.origin)
+            if connection is not None:
                 ticket.serve(connection)
             elif self._has_room() or self._evict(doomed):
                 self._opening += 1
@@ -181,6 +191,15 @@ class Pool(Generic[C]):
         self._idle_count = 0
         self._busy.clear()
         return connections
+
+    def _pop_idle(self, origin: Origin) -> C | None:
+        stack = self._idle.get(origin)
+        if not stack:
+            return None
+        connection = stack.pop()[1]
+        self._idle_count -= 1
+        self._busy.add(connection)
+        return connection
 
     def _has_room(self) -> bool:
         return self._max is None or len(self._busy) + self._opening + self._idle_count < self._max

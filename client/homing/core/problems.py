@@ -59,7 +59,10 @@ _BY_STATUS: Final[dict[int, tuple[type[APIStatusError], str]]] = {
 }
 _SERVER_HINT: Final = "The server failed: try again, and look into its log if it goes on."
 _OTHER_HINT: Final = "Check base_url and the request."
-_CONTEXT_HINT: Final = "Shorten the conversation, lower max_tokens, or start the server with a larger context length."
+_CONTEXT_HINT: Final = (
+    "Shorten the conversation (trim=Trim() leaves out its oldest turns), lower max_tokens, or start the server "
+    "with a larger context length."
+)
 
 # SGLang: serving_chat.py and scheduler.py of 0.5.9 and 0.5.23; OpenAI and vLLM: "This model's
 # maximum context length is …", code context_length_exceeded; llama.cpp: "… exceeds the

@@ -10,6 +10,7 @@ from .._version import __version__
 from .affinity import Affinity, NoAffinity, pinned_headers
 from .encode import encode_request
 from .options import Options
+from .resume_style import ResumeChoice
 from .settings import merge_headers
 from .timers import Timeout
 
@@ -30,6 +31,9 @@ class Request:
     key: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
+    conversation: str | None = None
+    """Whose turn it is, for those who trace calls; it is not sent."""
+    resume: ResumeChoice = "never"
 
     def build(self, options: Options, *, with_key: bool) -> tuple[str, dict[str, str], bytes | None]:
         """Return URL, headers and body of the next attempt."""
@@ -41,15 +45,13 @@ class Request:
             **({} if self.params is None else {"Content-Type": "application/json"}),
             **options.credentials.headers(),
         }
+        params = None if self.params is None else dict(self.params)
+        routing = {**pinned_headers(options.affinity), **pinned_headers(self.affinity)}
+        if with_key and self.key is not None:
+            self.affinity.apply(self.key, routing, {} if params is None else params)
         # What is closer to the call wins; as in openai-python, a caller's own Authorization stands.
         headers = merge_headers(headers, options.headers, name="default_headers")
-        pinned = {**pinned_headers(options.affinity), **pinned_headers(self.affinity)}
-        headers = merge_headers(headers, pinned, name="the affinity strategy")
-        params = None if self.params is None else dict(self.params)
-        if with_key and self.key is not None:
-            routing: dict[str, str] = {}
-            self.affinity.apply(self.key, routing, {} if params is None else params)
-            headers = merge_headers(headers, routing, name="the affinity strategy")
+        headers = merge_headers(headers, routing, name="the affinity strategy")
         headers = merge_headers(headers, self.headers, name="extra_headers")
         content = None if params is None else encode_request(params, self.messages)
         return options.base_url + self.path, headers, content

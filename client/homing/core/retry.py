@@ -38,7 +38,9 @@ beyond this the error is raised at once, with the server's wish in it."""
 
 LAPSES = 2
 """503s in a row from a server that was ready before they count as a cold start: one replica
-that drains or is full says 503 too, and the next attempt reaches another."""
+that drains or is full says 503 too, and the next attempt reaches another. They are part of waiting
+for a replica; of a call that does not wait for one (``cold_start_timeout=0``) they are retries
+like any other, and ``max_retries`` limits them too."""
 
 LAPSE_PAUSE = 0.5
 """Seconds, at most, before trying again after such a 503 (full jitter): a router drops a
@@ -47,6 +49,14 @@ draining replica within about a second."""
 SATURATED_AFTER = 2
 """429s or 503s in a row from a server that has answered this client, after which one attempt goes
 without the affinity key: a saturated replica keeps attracting its own sessions."""
+
+MAX_RESUMES = 2
+"""Times in a row that a broken reply is gone on with. A reply that breaks for the third time without
+`RESUME_PROGRESS` between has something against it that another replica will not mend."""
+
+RESUME_PROGRESS = 200
+"""Characters of new text, about two lines, after which the resumes before them no longer count: a long reply
+on replicas that are taken away every few minutes gets to its end."""
 
 TRANSIENT_STATUSES = frozenset({408, 409, 429, 500, 502, 504})
 """Request timeout, lock conflict, too many, and a server's or gateway's passing troubles."""
@@ -71,6 +81,8 @@ def classify(error: Exception, state: State) -> Kind:
     """
     never_answered = state != "ready"
     if isinstance(error, APIStatusError):
+        if ran_too_long(error):
+            return Kind.FINAL
         if error.status_code == 503:
             return Kind.NOT_READY
         if error.status_code in UNREACHED_STATUSES and never_answered:
@@ -90,6 +102,12 @@ def is_loading(error: APIStatusError) -> bool:
     """Hubs and some engines say "model is loading" with a 500 (transformers#32665, huggingface_hub#1454)."""
     text = error.message.lower()
     return "loading" in text and "model" in text
+
+
+def ran_too_long(error: APIStatusError) -> bool:
+    """SGLang ends what has run for ``SGLANG_REQ_RUNNING_TIMEOUT`` with a 503. A replica was there, and has
+    worked for minutes: the same again would take as long, and be ended too."""
+    return "running timeout reached" in error.message.lower()
 
 
 def saturated(error: Exception) -> bool:
@@ -175,21 +193,41 @@ class TransientBudget:
         wished = wished_wait(error)
         if wished is not None and wished > self.policy.retry_after_cap:
             return None
-        state = self._state(error, now)
+        state = _state(error, self.failures, self.started, now)
         if self.policy.stop is not None and self.policy.stop(state):
             return None
         return max(wished or 0.0, (self.policy.wait or _default_wait())(state))
 
-    def _state(self, error: Exception, now: float) -> Any:
-        import tenacity
 
-        state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-        state.attempt_number = self.failures
-        state.start_time = self.started
-        state.set_exception((type(error), error, None))
-        state.outcome_timestamp = now
-        state.idle_for = 0.0
-        return state
+@dataclass
+class ResumeBudget:
+    """The times that one reply may still be gone on with. ``policy`` only says how long to pause before."""
+
+    policy: RetryPolicy
+    fruitless: int = field(default=0, init=False)
+
+    def next_wait(self, error: Exception, now: float, *, came: int) -> float | None:
+        """Spend one resume of a reply of which ``came`` more characters had come: seconds until the next
+        attempt, or None when ``error`` is to be raised."""
+        if came >= RESUME_PROGRESS:
+            self.fruitless = 0
+        self.fruitless += 1
+        if self.fruitless > MAX_RESUMES:
+            return None
+        return (self.policy.wait or _default_wait())(_state(error, self.fruitless, now, now))
+
+
+def _state(error: Exception, failures: int, started: float, now: float) -> Any:
+    """What tenacity's strategies look at."""
+    import tenacity
+
+    state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+    state.attempt_number = failures
+    state.start_time = started
+    state.set_exception((type(error), error, None))
+    state.outcome_timestamp = now
+    state.idle_for = 0.0
+    return state
 
 
 def _default_wait() -> Wait:

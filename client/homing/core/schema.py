@@ -13,14 +13,20 @@ MAX_NAME = 64
 """Characters of a schema's name, OpenAI's limit."""
 
 
+def check_model(model: type[BaseModel]) -> None:
+    """Raise `ConfigurationError` for what no answer can be parsed as."""
+    # Not issubclass: Python 3.10 takes list[int] for a class, and then refuses to compare it.
+    if not isinstance(model, type(BaseModel)):
+        raise ConfigurationError(f"response_format must be a pydantic model class, got {model!r}")
+
+
 def response_format_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON-schema response format that asks for ``model``.
 
     In OpenAI's strict form: every property required and no others allowed. It also keeps a
     grammar-guided engine from rambling on with invented keys.
     """
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise ConfigurationError(f"response_format must be a pydantic model class, got {model!r}")
+    check_model(model)
     name = re.sub(r"[^A-Za-z0-9_-]", "_", model.__name__)[:MAX_NAME]
     schema = _strict(model.model_json_schema())
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}

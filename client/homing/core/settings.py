@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
@@ -134,12 +135,25 @@ def resolve_credentials(
             token, api_key = token or (joined[1], joined[2]), None
         else:
             api_key = _header_value(api_key, "api_key")
+    elif api_key is not None and not callable(api_key):
+        raise ConfigurationError(
+            f"api_key must be a string, or a function that returns one, got {type(api_key).__name__}"
+        )
     return Credentials(api_key, token)
 
 
 def resolve_model(model: str | None, environment: Mapping[str, str]) -> str | None:
     """Return the model's name, or None when the server is to be asked."""
+    if model is not None and not isinstance(model, str):
+        raise ConfigurationError(f"model must be a string, got {model!r}")
     return model or environment.get(MODEL_VARIABLE) or None
+
+
+def check_mapping(value: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping, else raise `ConfigurationError` that calls it by its ``name``."""
+    if not isinstance(value, (dict, Mapping)):  # dict first: asking an abstract class takes ten times as long
+        raise ConfigurationError(f"{name} must be a mapping of names to values, got {type(value).__name__}")
+    return value
 
 
 def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: str) -> dict[str, str]:
@@ -147,8 +161,9 @@ def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: 
 
     Raises `ConfigurationError`, which calls ``more`` by its ``name``, for what cannot be a header.
     """
-    if not isinstance(more, Mapping):
-        raise ConfigurationError(f"{name} must be a mapping of names to values, got {type(more).__name__}")
+    check_mapping(more, name=name)
+    if not more:
+        return headers if type(headers) is dict else dict(headers)
     merged = {key.lower(): (key, value) for key, value in headers.items()}
     for key, value in more.items():
         if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key):

@@ -12,6 +12,8 @@ Work is linear in the number of bytes for any framing and any split.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from httpx_sse._decoders import SSEDecoder
@@ -37,12 +39,14 @@ class Event(NamedTuple):
     data: bytes
 
 
+_event_of = partial(tuple.__new__, Event)  # Event._make without its check, which costs more than the rest
+
+
 class EventDecoder:
     """Decode one event stream.
 
-    ``max_line`` and ``max_event`` are in bytes. ``received`` counts the bytes fed so far and
-    ``comments`` the comment lines among them, which servers send as keep-alives: signs of
-    life, but not of progress.
+    ``max_line`` and ``max_event`` are in bytes. ``comments`` counts the comment lines so far, which
+    servers send as keep-alives: signs of life, but not of progress.
     """
 
     __slots__ = (
@@ -57,11 +61,9 @@ class EventDecoder:
         "_max_line",
         "_partial",
         "comments",
-        "received",
     )
 
     def __init__(self, *, max_line: int = MAX_LINE, max_event: int = MAX_EVENT) -> None:
-        self.received = 0
         self.comments = 0
         self._max_line = max_line
         self._max_event = max_event
@@ -79,6 +81,11 @@ class EventDecoder:
         """Whether the input so far ends inside an event."""
         return self._in_block or bool(self._partial)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of what has come is left over, so that what comes next stands for itself."""
+        return not (self._in_block or self._partial or self._after_cr or self._failure)
+
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes and return the events that they complete.
 
@@ -86,8 +93,11 @@ class EventDecoder:
             APIResponseValidationError: a line or an event is longer than allowed. Events
                 that came before it are returned first, and the next call raises.
         """
+        return self.decode(self.take(data))
+
+    def take(self, data: bytes) -> bytes:
+        """Take the next bytes; return the lines that are whole now, for `decode`. Raises like `feed`."""
         self._raise_failure()
-        self.received += len(data)
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(_LF)
@@ -95,15 +105,25 @@ class EventDecoder:
         if _CR in data:
             end = max(end, data.rfind(_CR) + 1)
             self._after_cr = data.endswith(_CR)
-        events: list[Event] = []
-        if end:
-            lines = data[:end]
-            if self._partial:
-                lines = bytes(self._partial) + lines
-                self._partial.clear()
-            data = data[end:]
-            events = self._common(lines) or self._complete(lines)
-        self._partial += data
+        if not end:
+            self._partial += data
+            return b""
+        lines = data[:end]
+        if self._partial:
+            lines = bytes(self._partial) + lines
+            self._partial.clear()
+        if end < len(data):
+            self._partial += data[end:]
+        return lines
+
+    @property
+    def between(self) -> bool:
+        """Whether the lines that `take` has returned last begin where an event may begin, and are not too many."""
+        return not self._in_block and len(self._partial) <= self._max_line
+
+    def decode(self, lines: bytes) -> list[Event]:
+        """Return the events in the lines that `take` has returned. Raises like `feed`."""
+        events = (self._common(lines) or self._complete(lines)) if lines else []
         if len(self._partial) > self._max_line:
             self._fail("line", self._max_line)
         if not events:
@@ -132,7 +152,7 @@ class EventDecoder:
         if lines.count(_LF) != 2 * len(payloads):
             return []  # some line feed is not part of a separator
         self._first_line = False
-        return [Event("message", payload) for payload in payloads]
+        return list(map(_event_of, zip(repeat("message"), payloads)))
 
     def _complete(self, lines: bytes) -> list[Event]:
         """Decode whole lines of any kind."""
@@ -167,6 +187,8 @@ class EventDecoder:
         return events
 
     def _fail(self, what: str, limit: int) -> None:
+        if self._failure is not None:
+            return  # what came first, however the reads were cut
         self._failure = APIResponseValidationError(
             f"the stream holds {'a' if what == 'line' else 'an'} {what} of more than {limit} bytes, so it "
             "is not a chat completion stream, or something on the way is broken; check base_url"

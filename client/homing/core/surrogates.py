@@ -23,3 +23,8 @@ def without_halves(data: bytes) -> bytes | None:
     except (ValueError, RecursionError):
         return None
     return _HALF.sub("\ufffd", text).encode()
+
+
+def without_half_characters(text: str) -> str:
+    """Return the text with U+FFFD for each half: what a program holds may be no text either (PEP 383)."""
+    return _HALF.sub("\ufffd", text)

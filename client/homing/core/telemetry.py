@@ -7,8 +7,8 @@ reason, and what the server did not report stays unknown instead of zero (sglang
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,14 +30,15 @@ class Telemetry:
     """The measurements of one reply. Times are in seconds; None means not known, never zero."""
 
     verdict: Verdict = "unknown"
-    """``first`` turn; ``warm``: the cache held the conversation; ``moved``: another replica answered;
-    ``cold``: the same (or an unknown) replica had lost it; ``prefix_changed``: edited or trimmed."""
+    """``first`` turn; ``warm``: the cache held the conversation; ``moved``: another replica answered, and
+    not from a warm cache as far as is known; ``cold``: the same (or an unknown) replica had lost it;
+    ``prefix_changed``: edited or trimmed; ``unknown``: the server did not say."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     """Prompt tokens that came from the replica's cache; None when the server does not report it."""
     reusable_tokens: int | None = None
-    """What could at best have come from the cache: the prompt of the turn before."""
+    """What could at best have come from the cache: the prompt of the turn before. None after a trim."""
     replica: str | None = None
     """Which replica answered, if the server says so."""
     time_to_first_token: float | None = None
@@ -52,6 +53,11 @@ class Telemetry:
     attempts: int = 1
     retries: int = 0
     resumes: int = 0
+    """Times that the reply broke and was gone on with. The counts above are then of the turn's own prompt and of
+    the whole reply, as far as the server could count them."""
+    prefix_tokens: int | None = None
+    """How much of the prompt the next one begins with, where that is not all of it: a run of tools with
+    reasoning in between, which later prompts leave out; a repaired answer."""
 
     @property
     def reuse(self) -> float | None:
@@ -59,6 +65,11 @@ class Telemetry:
         if self.cached_tokens is None or not self.reusable_tokens:
             return None
         return min(1.0, self.cached_tokens / self.reusable_tokens)
+
+    @property
+    def lasting_tokens(self) -> int | None:
+        """Prompt tokens that the next prompt begins with."""
+        return self.prompt_tokens if self.prefix_tokens is None else self.prefix_tokens
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -117,10 +128,10 @@ def judge(telemetry: Telemetry, previous: Previous | None) -> Verdict:
     """Say what became of the cache between ``previous`` and this reply."""
     if previous is None:
         return "first"
+    telemetry.reusable_tokens = previous.prompt_tokens
     if previous.prefix_changed:
         return "prefix_changed"
-    telemetry.reusable_tokens = previous.prompt_tokens
-    if telemetry.cached_tokens is None or not previous.prompt_tokens:
+    if not previous.prompt_tokens:
         return "unknown"
     if (telemetry.reuse or 0.0) >= WARM_SHARE:
         return "warm"
@@ -129,8 +140,9 @@ def judge(telemetry: Telemetry, previous: Previous | None) -> Verdict:
         and previous.replica is not None
         and telemetry.replica != previous.replica
     ):
+        # Known even where the count is not: SGLang 0.5.9 reports no number for zero cached tokens.
         return "moved"
-    return "cold"
+    return "unknown" if telemetry.cached_tokens is None else "cold"
 
 
 def note_usage(telemetry: Telemetry, usage: CompletionUsage | None) -> None:
@@ -140,6 +152,23 @@ def note_usage(telemetry: Telemetry, usage: CompletionUsage | None) -> None:
     telemetry.prompt_tokens = usage.prompt_tokens
     telemetry.completion_tokens = usage.completion_tokens
     telemetry.cached_tokens = usage.cached_tokens
+
+
+def of_rounds(rounds: Sequence[Telemetry], *, prefix_tokens: int | None = None) -> Telemetry:
+    """Return a turn's telemetry from that of its requests.
+
+    The verdict is the first one's, which tells whether the turn came home. Waits, attempts, retries, resumes
+    are sums. The rest is the last one's: what the cache holds now.
+    """
+    return replace(
+        rounds[-1],
+        verdict=rounds[0].verdict,
+        waited=sum(one.waited for one in rounds),
+        attempts=sum(one.attempts for one in rounds),
+        retries=sum(one.retries for one in rounds),
+        resumes=sum(one.resumes for one in rounds),
+        prefix_tokens=prefix_tokens,
+    )
 
 
 @dataclass(slots=True)

@@ -71,6 +71,8 @@ class Timeout:
             return value
         if value is None:
             return cls(connect=None, first_token=None, gap=None, silence=None, total=None, write=None)
+        if not isinstance(value, (int, float)):
+            raise ConfigurationError(f"timeout must be a homing.Timeout, a number of seconds or None, got {value!r}")
         return cls(total=value)
 
 

@@ -6,6 +6,7 @@ like the one before. A turn enters whole or not at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..types import ChatCompletion
 from .encode import encode_message
+from .replay import replayed
 from .telemetry import Previous, Telemetry
+from .weight import weigh
 
 FORMAT = 1
-"""Version of `Transcript.to_dict`'s layout."""
+"""Version of the layout in which conversations are saved. Grows when older readers would misread a newer one."""
 
 INTERRUPTED = "interrupted"
 """``finish_reason`` of a turn that its caller stopped."""
@@ -28,15 +31,40 @@ Content = str | Sequence[Mapping[str, Any]]
 class Turn:
     """One user message and the reply to it (with tool calls, several messages)."""
 
-    messages: tuple[dict[str, Any], ...]
+    saved: tuple[bytes, ...]
+    """Its messages as JSON. Thousands of conversations may lie idle: none holds its text twice."""
     finish_reason: str | None
     telemetry: Telemetry
     encoded: tuple[bytes, ...] = field(repr=False, compare=False)
+    """What later prompts hold of it: of most messages, the same bytes."""
+    start: int = 0
+    """Number of the oldest turn that its prompt held; above 0 once the prompt was trimmed."""
+    weight: int = field(default=0, repr=False, compare=False)
+    """Of ``encoded``; see `homing.core.weight`."""
+    asked_weight: int = field(default=0, repr=False, compare=False)
+    """Of what its own prompt held of it: without the last reply."""
+
+    @property
+    def messages(self) -> tuple[dict[str, Any], ...]:
+        """Its messages, as copies."""
+        return tuple(map(json.loads, self.saved))
 
     @property
     def interrupted(self) -> bool:
         """Whether its caller stopped it."""
         return self.finish_reason == INTERRUPTED
+
+    @property
+    def resumed(self) -> int:
+        """How often its reply broke off and was gone on with in another request."""
+        return self.telemetry.resumes
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The messages that its last reply answers, as copies."""
+        messages = self.messages
+        replies = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
+        return list(messages[: replies[-1] if replies else None])
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -44,32 +72,53 @@ class Turn:
             "messages": list(self.messages),
             "finish_reason": self.finish_reason,
             "telemetry": self.telemetry.to_dict(),
+            **({"start": self.start} if self.start else {}),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Turn:
+        """Read `to_dict`'s result; fields of later versions are ignored. Raises `ConfigurationError`."""
+        try:
+            telemetry = Telemetry.from_dict(data.get("telemetry") or {})
+            return make_turn(
+                data["messages"], data.get("finish_reason"), telemetry, start=int(data.get("start") or 0)
+            )
+        except ConfigurationError:
+            raise  # it says better what is wrong with a message
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigurationError(f"a turn of the saved conversation is damaged: {error!r}") from None
 
 
 def make_turn(
-    messages: Iterable[Mapping[str, Any]], finish_reason: str | None, telemetry: Telemetry | None = None
+    messages: Iterable[Mapping[str, Any]],
+    finish_reason: str | None,
+    telemetry: Telemetry | None = None,
+    *,
+    start: int = 0,
 ) -> Turn:
     """Build a turn, encoding what the next prompt will hold of it."""
     plain = tuple(dict(message) for message in messages)
+    sent = replayed(plain)
+    encoded, weights = encoded_and_weighed(sent)
+    answered = bool(sent) and plain[-1].get("role") == sent[-1].get("role") == "assistant"
+    once = {message: message for message in encoded}
+    saved = tuple(once.get(message, message) for message in map(encode_message, plain))
     return Turn(
-        plain,
+        encoded if saved == encoded else saved,
         finish_reason,
         telemetry or Telemetry(),
-        tuple(encode_message(sent) for sent in map(_as_prompt, plain) if sent is not None),
+        encoded,
+        start,
+        weight=sum(weights),
+        asked_weight=sum(weights[:-1] if answered else weights),
     )
 
 
-def _as_prompt(message: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the message as the next prompt carries it, None to leave it out.
-
-    Reasoning stays out: templates drop it from earlier turns, and sending it would only cost
-    tokens. An empty reply (stopped before its first word) would break strict templates.
-    """
-    if message.get("role") != "assistant":
-        return message
-    sent = {name: value for name, value in message.items() if name not in ("reasoning", "reasoning_content")}
-    return sent if any(sent.get(name) for name in ("content", "tool_calls", "function_call")) else None
+def encoded_and_weighed(messages: Iterable[Mapping[str, Any]]) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
+    """Encode messages, each once, and weigh them."""
+    said = list(messages)
+    encoded = tuple(map(encode_message, said))
+    return encoded, tuple(map(weigh, said, encoded))
 
 
 def assistant_message(completion: ChatCompletion) -> dict[str, Any]:
@@ -94,7 +143,7 @@ def user_message(content: Content) -> dict[str, Any]:
     """Return the message of a user who says ``content``: text, or a list of parts."""
     if isinstance(content, str):
         return {"role": "user", "content": content}
-    if isinstance(content, Mapping) or not isinstance(content, Sequence):
+    if isinstance(content, (Mapping, bytes, bytearray)) or not isinstance(content, Sequence):
         raise ConfigurationError(
             f"content must be a string or a list of parts such as {{'type': 'text', 'text': …}}, got "
             f"{type(content).__name__}"
@@ -113,45 +162,62 @@ class Transcript:
             raise ConfigurationError(f"system must be a string, got {type(system).__name__}")
         self.system = system
         self.turns: list[Turn] = list(turns)
-        self.prefix_changed = False
-        """Whether something other than appending has happened since the last turn."""
-        self._head = () if system is None else (encode_message({"role": "system", "content": system}),)
+        self._head, weights = encoded_and_weighed(self._system_messages())
+        self.head_weight = sum(weights)
+
+    def _system_messages(self) -> list[dict[str, Any]]:
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
 
     @property
     def messages(self) -> list[dict[str, Any]]:
         """All messages, the system prompt first, as copies."""
-        head = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return head + [dict(message) for turn in self.turns for message in turn.messages]
+        return self._system_messages() + [message for turn in self.turns for message in turn.messages]
 
-    def prompt(self, *new: Mapping[str, Any], upto: int | None = None) -> list[bytes]:
-        """Return the encoded messages of the next request: history (its first ``upto`` turns) and ``new``."""
+    def prompt(
+        self, *new: Mapping[str, Any], upto: int | None = None, start: int | None = None
+    ) -> list[bytes]:
+        """Return the encoded messages of the next request: the turns from ``start`` to ``upto``, and ``new``.
+
+        ``start`` is by default that of the turn before, so that a trimmed prompt stays as it is.
+        """
         prompt = list(self._head)
-        for turn in self.turns if upto is None else self.turns[:upto]:
+        for turn in self.turns[self.start(upto) if start is None else start : upto]:
             prompt += turn.encoded
         prompt += [encode_message(message) for message in new]
         return prompt
 
-    def previous(self, upto: int | None = None) -> Previous | None:
-        """Return what the cache should still hold, None before the first turn."""
-        turns = self.turns if upto is None else self.turns[:upto]
-        for turn in reversed(turns):
+    def start(self, upto: int | None = None) -> int:
+        """Return the number of the oldest turn in the prompt of the latest turn before ``upto``."""
+        turns = self.turns[:upto]
+        return turns[-1].start if turns else 0
+
+    def previous(
+        self, upto: int | None = None, *, start: int | None = None, edited: bool = False
+    ) -> Previous | None:
+        """Return what the cache should still hold, None before the first turn.
+
+        ``start`` is that of the new prompt; ``edited`` tells that something else was said here before.
+        """
+        trimmed = start is not None and start != self.start(upto)
+        for turn in reversed(self.turns[:upto]):
             if turn.telemetry.prompt_tokens is not None:
-                telemetry = turn.telemetry
-                return Previous(telemetry.prompt_tokens, telemetry.replica, self.prefix_changed)
-        return Previous(prefix_changed=self.prefix_changed) if turns else None
+                tokens = None if trimmed else turn.telemetry.lasting_tokens
+                return Previous(tokens, turn.telemetry.replica, trimmed or edited)
+        if edited or self.turns[:upto]:
+            return Previous(prefix_changed=trimmed or edited)
+        return None
 
     def append(self, turn: Turn, *, upto: int | None = None) -> None:
         """Let a finished turn enter, in place of all turns after ``upto`` if that is given."""
-        if upto is not None:
-            del self.turns[upto:]
-        self.turns.append(turn)
-        self.prefix_changed = False
+        self.turns = self.with_turn(turn, upto=upto)
+
+    def with_turn(self, turn: Turn, *, upto: int | None = None) -> list[Turn]:
+        """Return what `append` makes of the turns, and leave them as they are."""
+        return [*self.turns[:upto], turn]
 
     def copy(self) -> Transcript:
         """Return a transcript that goes its own way from here; the turns are shared."""
-        twin = Transcript(self.system, self.turns)
-        twin.prefix_changed = self.prefix_changed
-        return twin
+        return Transcript(self.system, self.turns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -160,25 +226,11 @@ class Transcript:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
         """Read `to_dict`'s result. Raises `ConfigurationError` for what is not one."""
-        if data.get("format") != FORMAT:
-            raise ConfigurationError(
-                f"this is not a conversation that this version can read (format {data.get('format')!r}, "
-                f"expected {FORMAT}): was it written by a newer Homing?"
-            )
-        try:
-            turns = [
-                make_turn(
-                    turn["messages"],
-                    turn.get("finish_reason"),
-                    Telemetry.from_dict(turn.get("telemetry") or {}),
-                )
-                for turn in data.get("turns", ())
-            ]
-        except ConfigurationError:
-            raise  # it says better what is wrong with a message
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"the saved conversation's turns are damaged: {error!r}") from None
-        return cls(data.get("system"), turns)
+        check_format(data.get("format"))
+        turns = data.get("turns", ())
+        if not isinstance(turns, (list, tuple)) or not all(isinstance(turn, Mapping) for turn in turns):
+            raise ConfigurationError("the saved conversation's turns are damaged: not a list of objects")
+        return cls(data.get("system"), map(Turn.from_dict, turns))
 
     def to_markdown(self) -> str:
         """Return it for reading, one heading for each message."""
@@ -190,6 +242,15 @@ class Transcript:
             ]
             parts.append(f"**{message['role']}**\n\n" + "\n".join([text, *calls]).strip())
         return "\n\n".join(parts)
+
+
+def check_format(found: object) -> None:
+    """Refuse a layout that this version cannot read."""
+    if found != FORMAT:
+        raise ConfigurationError(
+            f"this is not a conversation that this version can read (format {found!r}, "
+            f"expected {FORMAT}): was it written by a newer Homing? Then upgrade Homing here first"
+        )
 
 
 def text_of(content: Any) -> str:

@@ -12,15 +12,18 @@ import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from ..errors import APIConnectionError, APIStatusError, ColdStartTimeout
+from ..errors import APIConnectionError, APIError, APIStatusError, ColdStartTimeout
 from ..types.events import Waiting
 from .hooks import Retrying
 from .readiness import Readiness, State, Ticket
+from .resume import not_resumed
 from .retry import (
     LAPSE_PAUSE,
     LAPSES,
+    MAX_RESUMES,
     SATURATED_AFTER,
     Kind,
+    ResumeBudget,
     RetryPolicy,
     TransientBudget,
     classify,
@@ -33,7 +36,10 @@ WAIT_NOTICE = 5.0
 """Seconds between two progress notices of a call that only waits for another call's attempt."""
 
 
-@dataclass(frozen=True, slots=True)
+# None of the effects is frozen: that takes longer to define, with the first client, and to make, for each attempt.
+
+
+@dataclass(slots=True)
 class Hold:
     """Wait until the ticket is woken, at most ``seconds``."""
 
@@ -41,7 +47,7 @@ class Hold:
     notice: Waiting | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep:
     """Wait ``seconds``."""
 
@@ -49,7 +55,7 @@ class Sleep:
     notice: Retrying
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send the request. Answer with None for success, or with the error."""
 
@@ -59,14 +65,25 @@ class Send:
     """Whether the affinity key goes along."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver:
-    """The server has answered: hand it to the caller. Answer with None when all is well, or with the
-    error that broke it while nothing had been shown yet, and which may therefore be retried."""
+    """The server has answered: hand it to the caller. Answer with None when all is well, with the
+    error that broke it while nothing had been shown yet, and which may therefore be retried, or
+    with `Broken`."""
+
+
+@dataclass(slots=True)
+class Broken:
+    """The reply broke in the middle, and shall be gone on with."""
+
+    error: APIError
+    came: int
+    """Characters that had been shown since it began, or was last gone on with."""
 
 
 Effect = Hold | Sleep | Send | Deliver
-Attempts = Generator[Effect, Exception | None, None]
+Result = Exception | Broken | None
+Attempts = Generator[Effect, Result, None]
 
 
 @dataclass(slots=True)
@@ -84,11 +101,15 @@ class Plan:
     """Attempts sent."""
     retries: int = field(default=0, init=False)
     """Attempts repeated after passing failures."""
+    resumes: int = field(default=0, init=False)
+    """Times that the reply broke and was gone on with."""
 
 
 def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[], float]) -> Attempts:
     """Carry one call through. Raises the last error, `ColdStartTimeout` or `DeadlineExceeded`."""
     budget = TransientBudget(plan.policy, plan.started)
+    patience = LAPSES if plan.cold_start_timeout > 0 else min(LAPSES, plan.policy.max_retries)
+    resuming = ResumeBudget(plan.policy)
     cold_since: float | None = None
     waited_before = 0.0
     last: Exception | None = None
@@ -113,31 +134,42 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
                         deadline=plan.cold_start_timeout,
                         attempt=plan.sent,
                         next_in=min(hold, left),
-                        cause=_cause(last),
+                        cause=cause_of(last),
                     )
                 yield Hold(min(hold, left, WAIT_NOTICE), notice)
             now = clock()
             if cold_since is not None:
                 plan.waited = waited_before + now - cold_since
-            if plan.ends_at is not None and now >= plan.ends_at:
-                raise out_of_time(plan.total) from last
+            _check_time(plan, now, last)
             plan.sent += 1
             with_key = refused < SATURATED_AFTER
-            error = yield Send(plan.sent, with_key)
-            if error is None:
+            result = yield Send(plan.sent, with_key)
+            if result is None:
                 readiness.answered(ticket, clock())
                 cold_since = None
-                error = yield Deliver()
-                if error is None:
+                result = yield Deliver()
+                if result is None:
                     return
-            last = error
             now = clock()
+            if isinstance(result, Broken):
+                last = result.error
+                readiness.leave(ticket)
+                # What failed before the reply began, and its tries, are of the past.
+                budget, lapses, refused = TransientBudget(plan.policy, now), 0, 0
+                pause = resuming.next_wait(last, now, came=result.came)
+                if pause is None:
+                    raise not_resumed(result.error, f"it broke {MAX_RESUMES + 1} times and had hardly got on")
+                _check_time(plan, now + pause, last)
+                plan.resumes += 1
+                yield Sleep(pause, Retrying(last, plan.sent, pause))
+                continue
+            last = error = result
             state = readiness.state
             kind = classify(error, state)
             if saturated(error) and state == "ready":
                 refused = refused + 1 if with_key else 0
             wish = wished_wait(error) or 0.0
-            lapsed = lapses >= LAPSES or wish > plan.policy.retry_after_cap
+            lapsed = lapses >= patience or wish > plan.policy.retry_after_cap
             if kind is Kind.NOT_READY and (state != "ready" or lapsed):
                 readiness.not_ready(ticket, now, retry_after=wish)
                 continue
@@ -149,26 +181,31 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
                 raise error
             if kind is Kind.NOT_READY:
                 lapses += 1
-                pause: float | None = max(wish, random.uniform(0, LAPSE_PAUSE))  # jitter, not a secret
+                pause = max(wish, random.uniform(0, LAPSE_PAUSE))  # jitter, not a secret
             else:
                 pause = budget.next_wait(error, now)
             if pause is None:
                 raise error
-            if plan.ends_at is not None and now + pause >= plan.ends_at:
-                raise out_of_time(plan.total) from error
+            _check_time(plan, now + pause, error)
             plan.retries += 1
             yield Sleep(pause, Retrying(error, plan.sent, pause))
     finally:
         readiness.leave(ticket)
 
 
+def _check_time(plan: Plan, then: float, last: Exception | None) -> None:
+    if plan.ends_at is not None and then >= plan.ends_at:
+        raise out_of_time(plan.total) from last
+
+
 def _time_left(plan: Plan, state: State, waited: float, now: float, last: Exception | None) -> float:
     # Once a replica is up a released call is about to be served: the cold start's budget has done its work.
     left = plan.cold_start_timeout - waited if state == "waiting" else math.inf
     if left <= 0:
+        tries = "1 attempt" if plan.sent == 1 else f"{plan.sent} attempts"
         raise ColdStartTimeout(
-            f"no replica became ready within {plan.cold_start_timeout:g} s ({plan.sent} attempts by this call, "
-            f"last: {_cause(last)}): look at the server's logs, or raise cold_start_timeout",
+            f"no replica became ready within {plan.cold_start_timeout:g} s ({tries} by this call, "
+            f"last: {cause_of(last)}): look at the server's logs, or raise cold_start_timeout",
             waited=waited,
             attempts=plan.sent,
             last=last,
@@ -180,8 +217,9 @@ def _time_left(plan: Plan, state: State, waited: float, now: float, last: Except
     return left
 
 
-def _cause(error: Exception | None) -> str:
-    """Say in a few words why we wait."""
+def cause_of(error: Exception | None) -> str:
+    """Say in a few words why we wait, or try again: for logs, so without the server's words, which may
+    quote what somebody said."""
     if error is None:
         return "another call found no replica ready"
     if isinstance(error, APIStatusError):

@@ -46,9 +46,11 @@ if TYPE_CHECKING:
         Waiting,
     )
     from .logprobs import ChatCompletionTokenLogprob, ChoiceLogprobs, TopLogprob
+    from .message_params import ChatCompletionMessageParam
     from .models import Model, ModelList
-    from .params import ChatCompletionMessageParam, ChatCompletionToolParam, CompletionParams
+    from .params import ChatCompletionToolParam, CompletionParams, TurnParams
     from .parsed import ParsedChatCompletion, ParsedChatCompletionMessage, ParsedChoice
+    from .tool_events import RoundStarted, ToolEvent, ToolFailed, ToolFinished, ToolStarted
     from .usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 
 __all__ = [
@@ -88,10 +90,16 @@ __all__ = [
     "RefusalDelta",
     "RefusalDone",
     "Resumed",
+    "RoundStarted",
     "StreamEvent",
     "ToolCallArgumentsDelta",
     "ToolCallArgumentsDone",
+    "ToolEvent",
+    "ToolFailed",
+    "ToolFinished",
+    "ToolStarted",
     "TopLogprob",
+    "TurnParams",
     "UsageEvent",
     "Waiting",
 ]
@@ -133,8 +141,10 @@ _MODULES = {
     ],
     "logprobs": ["ChatCompletionTokenLogprob", "ChoiceLogprobs", "TopLogprob"],
     "models": ["Model", "ModelList"],
-    "params": ["ChatCompletionMessageParam", "ChatCompletionToolParam", "CompletionParams"],
+    "message_params": ["ChatCompletionMessageParam"],
+    "params": ["ChatCompletionToolParam", "CompletionParams", "TurnParams"],
     "parsed": ["ParsedChatCompletion", "ParsedChatCompletionMessage", "ParsedChoice"],
+    "tool_events": ["RoundStarted", "ToolEvent", "ToolFailed", "ToolFinished", "ToolStarted"],
     "usage": ["CompletionTokensDetails", "CompletionUsage", "PromptTokensDetails"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

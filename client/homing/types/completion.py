@@ -30,6 +30,31 @@ class ChatCompletionMessageToolCall(WireModel):
     function: Function
 
 
+class AnnotationURLCitation(WireModel):
+    """A page that the answer rests on, and the characters of the answer that do."""
+
+    url: str
+    title: str = ""
+    start_index: int = 0
+    end_index: int = 0
+
+
+class Annotation(WireModel):
+    """Something that a server which searches says about its answer."""
+
+    type: str = "url_citation"
+    url_citation: AnnotationURLCitation | None = None
+
+
+class ChatCompletionAudio(WireModel):
+    """A spoken answer: ``data`` is base64, ``expires_at`` in Unix seconds."""
+
+    id: str
+    data: str = ""
+    expires_at: int | None = None
+    transcript: str = ""
+
+
 class ChatCompletionMessage(WireModel):
     """The assistant's message.
 
@@ -45,6 +70,8 @@ class ChatCompletionMessage(WireModel):
     refusal: str | None = None
     tool_calls: list[ChatCompletionMessageToolCall] | None = None
     function_call: Function | None = None
+    annotations: list[Annotation] | None = None
+    audio: ChatCompletionAudio | None = None
     unfinished_tool_calls: list[ChatCompletionMessageToolCall] = Field(default_factory=list, exclude=True)
 
     @property
@@ -86,6 +113,7 @@ class ChatCompletion(WireModel):
     usage: CompletionUsage | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
+    moderation: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     sglext: dict[str, Any] | None = None
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from .tool_events import RoundStarted, ToolFailed, ToolFinished, ToolStarted
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -247,4 +249,8 @@ StreamEvent: TypeAlias = (
     | Waiting
     | Resumed
     | Finished
+    | RoundStarted
+    | ToolStarted
+    | ToolFinished
+    | ToolFailed
 )

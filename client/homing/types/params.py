@@ -1,4 +1,4 @@
-"""What goes into a request: messages, tools and sampling parameters, for type checkers.
+"""What goes into a request beside its messages: tools and sampling parameters, for type checkers.
 
 Plain dictionaries at run time; nothing here is validated by Homing, so that a server newer
 than this file can be used to the full. Names are openai-python's, SGLang's own fields are
@@ -7,185 +7,18 @@ those of its ``ChatCompletionRequest`` (sglang 0.5.23, ``entrypoints/openai/prot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from typing_extensions import Required, TypedDict
 
 if TYPE_CHECKING:
     from ..core.options import AffinityChoice
+    from ..core.resume_style import ResumeChoice
     from ..core.sentinel import NotGiven
     from ..core.timers import Timeout
-
-# ---- parts of a message -------------------------------------------------------------------
-
-
-class ChatCompletionContentPartTextParam(TypedDict, total=False):
-    """Text."""
-
-    type: Required[Literal["text"]]
-    text: Required[str]
-
-
-class ImageURL(TypedDict, total=False):
-    """Where an image is: ``https://…`` or ``data:image/png;base64,…``."""
-
-    url: Required[str]
-    detail: Literal["auto", "low", "high", "original"]
-
-
-class ChatCompletionContentPartImageParam(TypedDict, total=False):
-    """An image."""
-
-    type: Required[Literal["image_url"]]
-    image_url: Required[ImageURL]
-
-
-class InputAudio(TypedDict, total=False):
-    """Base64 audio."""
-
-    data: Required[str]
-    format: Required[Literal["wav", "mp3"]]
-
-
-class ChatCompletionContentPartInputAudioParam(TypedDict, total=False):
-    """Audio in the message itself."""
-
-    type: Required[Literal["input_audio"]]
-    input_audio: Required[InputAudio]
-
-
-class MediaURL(TypedDict, total=False):
-    """Where audio or video is."""
-
-    url: Required[str]
-
-
-class ChatCompletionContentPartAudioURLParam(TypedDict, total=False):
-    """Audio to be fetched by the server (SGLang)."""
-
-    type: Required[Literal["audio_url"]]
-    audio_url: Required[MediaURL]
-
-
-class ChatCompletionContentPartVideoParam(TypedDict, total=False):
-    """A video (SGLang)."""
-
-    type: Required[Literal["video_url"]]
-    video_url: Required[MediaURL]
-
-
-class FileFile(TypedDict, total=False):
-    """A file: its base64 data and name, or the id of an uploaded one."""
-
-    file_data: str
-    file_id: str
-    filename: str
-
-
-class File(TypedDict, total=False):
-    """A file (not read by SGLang)."""
-
-    type: Required[Literal["file"]]
-    file: Required[FileFile]
-
-
-class ChatCompletionContentPartRefusalParam(TypedDict, total=False):
-    """The model's refusal, in an assistant message."""
-
-    type: Required[Literal["refusal"]]
-    refusal: Required[str]
-
-
-ChatCompletionContentPartParam: TypeAlias = (
-    ChatCompletionContentPartTextParam
-    | ChatCompletionContentPartImageParam
-    | ChatCompletionContentPartInputAudioParam
-    | ChatCompletionContentPartAudioURLParam
-    | ChatCompletionContentPartVideoParam
-    | File
-)
-ContentArrayOfContentPart: TypeAlias = ChatCompletionContentPartTextParam | ChatCompletionContentPartRefusalParam
-
-# ---- messages -----------------------------------------------------------------------------
-
-
-class ChatCompletionSystemMessageParam(TypedDict, total=False):
-    """Instructions that hold for the whole conversation."""
-
-    role: Required[Literal["system"]]
-    content: Required[str | Iterable[ChatCompletionContentPartTextParam]]
-    name: str
-
-
-class ChatCompletionDeveloperMessageParam(TypedDict, total=False):
-    """OpenAI's newer name for a system message; SGLang takes both."""
-
-    role: Required[Literal["developer"]]
-    content: Required[str | Iterable[ChatCompletionContentPartTextParam]]
-    name: str
-
-
-class ChatCompletionUserMessageParam(TypedDict, total=False):
-    """What the user says."""
-
-    role: Required[Literal["user"]]
-    content: Required[str | Iterable[ChatCompletionContentPartParam]]
-    name: str
-
-
-class FunctionCall(TypedDict, total=False):
-    """A function's name and its arguments as JSON text."""
-
-    name: Required[str]
-    arguments: Required[str]
-
-
-class ChatCompletionMessageToolCallParam(TypedDict, total=False):
-    """A tool call that the model made earlier."""
-
-    id: Required[str]
-    type: Required[Literal["function"]]
-    function: Required[FunctionCall]
-
-
-class ChatCompletionAssistantMessageParam(TypedDict, total=False):
-    """What the model said. ``content`` is required unless there are ``tool_calls``."""
-
-    role: Required[Literal["assistant"]]
-    content: str | Iterable[ContentArrayOfContentPart] | None
-    name: str
-    refusal: str | None
-    tool_calls: Iterable[ChatCompletionMessageToolCallParam]
-    function_call: FunctionCall | None
-    # SGLang: earlier reasoning, for templates that keep it.
-    reasoning_content: str | None
-
-
-class ChatCompletionToolMessageParam(TypedDict, total=False):
-    """The result of a tool call."""
-
-    role: Required[Literal["tool"]]
-    content: Required[str | Iterable[ChatCompletionContentPartTextParam]]
-    tool_call_id: Required[str]
-
-
-class ChatCompletionFunctionMessageParam(TypedDict, total=False):
-    """The result of a function call in OpenAI's first, deprecated form."""
-
-    role: Required[Literal["function"]]
-    content: Required[str | None]
-    name: Required[str]
-
-
-ChatCompletionMessageParam: TypeAlias = (
-    ChatCompletionSystemMessageParam
-    | ChatCompletionDeveloperMessageParam
-    | ChatCompletionUserMessageParam
-    | ChatCompletionAssistantMessageParam
-    | ChatCompletionToolMessageParam
-    | ChatCompletionFunctionMessageParam
-)
+    from ..core.tool_run import OnToolError
+    from ..core.tools import Tool
 
 # ---- tools --------------------------------------------------------------------------------
 
@@ -286,34 +119,51 @@ class ReasoningParam(TypedDict, total=False):
     enabled: bool | None
 
 
-class GenerationParams(TypedDict, total=False):
-    """Every request field but ``messages``, ``model``, ``stream`` and ``response_format``."""
+class AudioParam(TypedDict, total=False):
+    """How spoken answers sound."""
+
+    voice: Required[str | Mapping[str, str]]
+    format: Required[str]
+
+
+class PredictionParam(TypedDict, total=False):
+    """Text that much of the answer will repeat, such as a file that is being edited."""
+
+    type: Required[Literal["content"]]
+    content: Required[str | Iterable[Mapping[str, str]]]
+
+
+class ReplyParams(TypedDict, total=False):
+    """What shapes one reply, whoever makes its prompt and says which tools there are."""
 
     # OpenAI's.
+    audio: AudioParam | None
     frequency_penalty: float | None
     logit_bias: Mapping[str, float] | None
     logprobs: bool | None
     max_completion_tokens: int | None
     max_tokens: int | None
-    metadata: Mapping[str, str] | None
-    n: int | None
+    modalities: Sequence[Literal["text", "audio"]] | None
+    moderation: Mapping[str, Any] | None
     parallel_tool_calls: bool | None
+    prediction: PredictionParam | None
     presence_penalty: float | None
     prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None
     reasoning_effort: ReasoningEffort | None
     safety_identifier: str | None
     seed: int | None
     service_tier: str | None
     stop: str | Sequence[str] | None
-    store: bool | None
     stream_options: ChatCompletionStreamOptionsParam | None
     temperature: float | None
     tool_choice: ChatCompletionToolChoiceOptionParam | None
-    tools: Iterable[ChatCompletionToolParam] | None
     top_logprobs: int | None
     top_p: float | None
     user: str | None
     verbosity: Literal["low", "medium", "high"] | None
+    web_search_options: Mapping[str, Any] | None
 
     # SGLang, sampling. ``regex`` and ``ebnf`` bind the output to a grammar.
     top_k: int | None
@@ -331,16 +181,13 @@ class GenerationParams(TypedDict, total=False):
     custom_params: Mapping[str, Any] | None
     watermark: Any | None
 
-    # SGLang, prompt and reasoning. ``continue_final_message`` goes on with a trailing
-    # assistant message instead of answering it.
-    continue_final_message: bool
+    # SGLang, prompt and reasoning.
     chat_template_kwargs: Mapping[str, Any] | None
     separate_reasoning: bool
     stream_reasoning: bool
     reasoning: ReasoningParam | None
     thinking: Any | None
     task: str | None
-    input_ids: Sequence[int] | None
 
     # SGLang, identity and routing. ``rid`` becomes the answer's id and must be unique among
     # running requests; ``cache_salt`` and ``extra_key`` give a prefix cache of one's own.
@@ -383,21 +230,42 @@ class GenerationParams(TypedDict, total=False):
     mm_processor_kwargs: Mapping[str, Any] | None
 
 
+class GenerationParams(ReplyParams, total=False):
+    """Every request field but ``messages``, ``model``, ``stream`` and ``response_format``."""
+
+    metadata: Mapping[str, str] | None
+    n: int | None
+    store: bool | None
+    tools: Iterable[ChatCompletionToolParam] | None
+    # The older form of tools.
+    function_call: Literal["none", "auto"] | NamedFunction | None
+    functions: Iterable[FunctionDefinition] | None
+    # SGLang: go on with a trailing assistant message instead of answering it; tokens in place of messages.
+    continue_final_message: bool
+    input_ids: Sequence[int] | None
+
+
 class CompletionParams(GenerationParams, total=False):
     """Every request field but ``messages``, ``model`` and ``stream``."""
 
     response_format: ResponseFormat | None
 
 
-class CallOptions(TypedDict, total=False):
-    """What concerns the call and not the model; none of it is in the request's JSON."""
+class TurnOptions(TypedDict, total=False):
+    """What concerns a turn's calls and not the model; none of it is in the request's JSON."""
 
-    affinity: AffinityChoice | None
-    affinity_key: str | None
     timeout: Timeout | float | NotGiven | None
+    resume: ResumeChoice | None
     extra_headers: Mapping[str, str] | None
     extra_query: Mapping[str, Any] | None
     extra_body: Mapping[str, Any] | None
+
+
+class CallOptions(TurnOptions, total=False):
+    """What concerns a call of its own, which belongs to no conversation."""
+
+    affinity: AffinityChoice | None
+    affinity_key: str | None
 
 
 class StreamParams(GenerationParams, CallOptions, total=False):
@@ -406,3 +274,46 @@ class StreamParams(GenerationParams, CallOptions, total=False):
 
 class CreateParams(CompletionParams, CallOptions, total=False):
     """What ``with_raw_response.create`` takes besides the parameters that it names."""
+
+
+class DefaultParams(ReplyParams, TurnOptions, total=False):
+    """What ``client.conversation`` takes besides the parameters that it names: defaults of every turn."""
+
+    response_format: ResponseFormat | None
+
+
+class ParseParams(ReplyParams, TurnOptions, total=False):
+    """What a conversation's ``parse`` takes: what a turn takes, but the format of its answer."""
+
+    metadata: Mapping[str, str] | None
+    model: str | None
+    store: bool | None
+    tools: Iterable[ChatCompletionToolParam | Tool | Callable[..., Any]] | None
+
+
+class TurnParams(ParseParams, total=False):
+    """What ``send``, ``stream``, ``regenerate`` and ``aside`` of a conversation take.
+
+    Not in it: what the conversation sees to (messages, affinity), and ``n``, since a turn has one reply.
+    """
+
+    response_format: ResponseFormat | None
+
+
+class RunParams(ReplyParams, TurnOptions, total=False):
+    """What ``run`` and ``submit`` of a conversation take besides the tools: their limits, and a turn's parameters.
+
+    - ``max_rounds``: how often the model is asked, 10: enough for work of several steps.
+    - ``tool_timeout``: seconds for each call of a tool, 60; None for no limit. A `Tool` may have its own.
+    - ``tools_at_once``: calls of one round that run at the same time, 8; with 1 they run in order.
+    - ``on_tool_error``: ``"tell"`` the model that a tool failed (the default), or ``"raise"`` `ToolError`.
+    """
+
+    max_rounds: int
+    tool_timeout: float | None
+    tools_at_once: int
+    on_tool_error: OnToolError
+    metadata: Mapping[str, str] | None
+    model: str | None
+    store: bool | None
+    response_format: ResponseFormat | None

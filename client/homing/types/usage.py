@@ -13,8 +13,10 @@ class PromptTokensDetails(WireModel):
     """Breakdown of the prompt's tokens. A field that was not reported is None."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     audio_tokens: int | None = None
     image_tokens: int | None = None
+    text_tokens: int | None = None
 
 
 class CompletionTokensDetails(WireModel):
@@ -22,6 +24,7 @@ class CompletionTokensDetails(WireModel):
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    text_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
 
