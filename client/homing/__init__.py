@@ -14,19 +14,23 @@ Names are imported when they are first used (PEP 562), so that ``import homing``
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from ._version import __version__
+
+# Not typing's, whose import would be nine tenths of the cost; type checkers know the name.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from ._async.client import AsyncClient
     from ._async.conversation import AsyncConversation
     from ._async.reply_stream import AsyncReplyStream
     from ._async.stream import AsyncChatStream, AsyncStream
+    from ._async.tool_loop import AsyncRunStream
     from ._sync.client import Client
     from ._sync.conversation import Conversation
     from ._sync.reply_stream import ReplyStream
     from ._sync.stream import ChatStream, Stream
+    from ._sync.tool_loop import RunStream
     from .core.affinity import (
         Affinity,
         BodyAffinity,
@@ -38,11 +42,14 @@ if TYPE_CHECKING:
     )
     from .core.hooks import Hooks, Retrying
     from .core.readiness import Ready
+    from .core.resume_style import ResumeStyle
     from .core.retry import RetryPolicy
     from .core.sentinel import NOT_GIVEN, NotGiven
     from .core.telemetry import Telemetry, Totals
     from .core.timers import Timeout
+    from .core.tools import Tool
     from .core.transcript import Turn
+    from .core.trim import Trim
     from .errors import (
         APIConnectionError,
         APIError,
@@ -57,23 +64,28 @@ if TYPE_CHECKING:
         ContentFilterFinishReasonError,
         ContextWindowExceeded,
         ConversationBusy,
+        ConversationNotFound,
         DeadlineExceeded,
         FirstTokenTimeout,
         GapTimeout,
         HomingError,
         InternalServerError,
         LengthFinishReasonError,
+        MaxRoundsExceeded,
         NotFoundError,
         PermissionDeniedError,
         RateLimitError,
+        RefusalError,
         ServerUnreachable,
         SilenceTimeout,
+        StoreError,
         StreamInterrupted,
         StreamTruncated,
+        ToolError,
         UnprocessableEntityError,
         VersionConflict,
     )
-    from .reply import Reply
+    from .reply import Reply, RunReply
     from .types.events import Waiting
 
 _MODULES = {
@@ -81,10 +93,12 @@ _MODULES = {
     "_async.conversation": ["AsyncConversation"],
     "_async.reply_stream": ["AsyncReplyStream"],
     "_async.stream": ["AsyncChatStream", "AsyncStream"],
+    "_async.tool_loop": ["AsyncRunStream"],
     "_sync.client": ["Client"],
     "_sync.conversation": ["Conversation"],
     "_sync.reply_stream": ["ReplyStream"],
     "_sync.stream": ["ChatStream", "Stream"],
+    "_sync.tool_loop": ["RunStream"],
     "core.affinity": [
         "Affinity",
         "BodyAffinity",
@@ -96,11 +110,14 @@ _MODULES = {
     ],
     "core.hooks": ["Hooks", "Retrying"],
     "core.readiness": ["Ready"],
+    "core.resume_style": ["ResumeStyle"],
     "core.retry": ["RetryPolicy"],
     "core.sentinel": ["NOT_GIVEN", "NotGiven"],
     "core.telemetry": ["Telemetry", "Totals"],
     "core.timers": ["Timeout"],
+    "core.tools": ["Tool"],
     "core.transcript": ["Turn"],
+    "core.trim": ["Trim"],
     "errors": [
         "APIConnectionError",
         "APIError",
@@ -115,23 +132,28 @@ _MODULES = {
         "ContentFilterFinishReasonError",
         "ContextWindowExceeded",
         "ConversationBusy",
+        "ConversationNotFound",
         "DeadlineExceeded",
         "FirstTokenTimeout",
         "GapTimeout",
         "HomingError",
         "InternalServerError",
         "LengthFinishReasonError",
+        "MaxRoundsExceeded",
         "NotFoundError",
         "PermissionDeniedError",
         "RateLimitError",
+        "RefusalError",
         "ServerUnreachable",
         "SilenceTimeout",
+        "StoreError",
         "StreamInterrupted",
         "StreamTruncated",
+        "ToolError",
         "UnprocessableEntityError",
         "VersionConflict",
     ],
-    "reply": ["Reply"],
+    "reply": ["Reply", "RunReply"],
     "types.events": ["Waiting"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -148,6 +170,7 @@ __all__ = [
     "AsyncClient",
     "AsyncConversation",
     "AsyncReplyStream",
+    "AsyncRunStream",
     "AsyncStream",
     "AuthenticationError",
     "BadRequestError",
@@ -162,6 +185,7 @@ __all__ = [
     "ContextWindowExceeded",
     "Conversation",
     "ConversationBusy",
+    "ConversationNotFound",
     "DeadlineExceeded",
     "EchoAffinity",
     "FirstTokenTimeout",
@@ -171,6 +195,7 @@ __all__ = [
     "Hooks",
     "InternalServerError",
     "LengthFinishReasonError",
+    "MaxRoundsExceeded",
     "ModalAffinity",
     "NoAffinity",
     "NotFoundError",
@@ -178,18 +203,26 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "Ready",
+    "RefusalError",
     "Reply",
     "ReplyStream",
+    "ResumeStyle",
     "RetryPolicy",
     "Retrying",
+    "RunReply",
+    "RunStream",
     "ServerUnreachable",
     "SilenceTimeout",
+    "StoreError",
     "Stream",
     "StreamInterrupted",
     "StreamTruncated",
     "Telemetry",
     "Timeout",
+    "Tool",
+    "ToolError",
     "Totals",
+    "Trim",
     "Turn",
     "UnprocessableEntityError",
     "VersionConflict",

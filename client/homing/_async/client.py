@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import getproxies
 
 import httpx
@@ -13,8 +13,10 @@ from typing_extensions import Self, Unpack
 from ..core.accumulate import Accumulator
 from ..core.hooks import Hooks
 from ..core.options import AffinityChoice, Changes, Options
+from ..core.placement import Placement
 from ..core.readiness import Ready
 from ..core.request import Request
+from ..core.resume_style import ResumeChoice
 from ..core.retry import RetryPolicy
 from ..core.sentinel import NOT_GIVEN, NotGiven
 from ..core.settings import ApiKey, ProxyToken
@@ -22,11 +24,19 @@ from ..core.telemetry import Totals
 from ..core.timers import Timeout
 from ..core.transport import covers
 from ..errors import ConfigurationError, HomingError
+from .attempt import AsyncChannel
 from .completions import AsyncChat
-from .conversation import AsyncConversation
-from .exchange import AsyncChannel, AsyncExchange
+from .exchange import AsyncExchange
+from .floor import AsyncFloors
+from .lean import AsyncLeanClient
 from .models import AsyncModels
 from .transport import AsyncTransport
+
+if TYPE_CHECKING:
+    from ..core.trim import Trim
+    from ..types.params import DefaultParams
+    from .concurrency import AnyStore
+    from .conversation import AsyncConversation
 
 HEALTH_TIMEOUT = 5.0
 """Seconds. SGLang's /health takes at least one by construction; a server that needs five is not healthy."""
@@ -49,15 +59,22 @@ class AsyncClient:
     - ``model``: else ``HOMING_MODEL``, else the server is asked once.
     - ``timeout``: a `Timeout`, or a number of seconds that caps each call.
     - ``cold_start_timeout``: seconds to wait for a replica, 1200 because servers may take that long
-      to load; 0 to fail at once.
+      to load; 0 not to wait.
     - ``max_retries``: tries after passing failures of a warm server, 2; ``retry`` takes a whole `RetryPolicy`.
+      With 0, and ``cold_start_timeout=0``, nothing is tried again (what has begun is resumed: ``resume``).
     - ``affinity``: ``"prefix"`` (the default: Modal's headers, a key of its own for each conversation,
       and for loose calls one derived from how their messages begin), ``"none"``, or a strategy.
+    - ``placement``: ``"hash"`` (a random key for each new conversation, which the router hashes), or
+      ``"balanced"``: where a server names its replicas, a few keys are tried out before the first turn,
+      by ``GET /v1/models``, and one that leads to the least busy of them is taken.
     - ``http_client``: your own httpx client, for proxies or certificates of your own. You close it.
     - ``default_headers``, ``default_query``: sent with every request.
+    - ``resume``: ``"auto"`` (the default) goes on with a streamed reply that breaks after something was
+      shown, where server and model are known to do that; ``"never"`` raises; a `ResumeStyle` says how.
     - ``hooks``: what to call when something happens.
 
-    Use one client for the whole program. It is safe to share between the tasks of one event loop.
+    Use one client for the whole program. It is safe to share between threads, the async one between
+    the tasks of one event loop.
     Raises `ConfigurationError` for settings that cannot work.
     """
 
@@ -73,9 +90,11 @@ class AsyncClient:
         max_retries: int | None = None,
         retry: RetryPolicy | None = None,
         affinity: AffinityChoice = "prefix",
+        placement: Placement = "hash",
         http_client: httpx.AsyncClient | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
+        resume: ResumeChoice = "auto",
         hooks: Hooks | None = None,
     ) -> None:
         options = Options.resolve(
@@ -88,8 +107,10 @@ class AsyncClient:
             max_retries=max_retries,
             retry=retry,
             affinity=affinity,
+            placement=placement,
             default_headers=default_headers,
             default_query=default_query,
+            resume=resume,
             hooks=hooks,
         )
         if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
@@ -97,7 +118,7 @@ class AsyncClient:
                 f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}"
             )
         self._owned = http_client is None
-        self._use(_channel(options, http_client))
+        self._use(_channel(options, http_client), AsyncFloors())
 
     @classmethod
     async def from_modal(
@@ -120,8 +141,9 @@ class AsyncClient:
 
         return cls(await async_server_url(app, name, environment=environment), **settings)
 
-    def _use(self, channel: AsyncChannel) -> None:
+    def _use(self, channel: AsyncChannel, floors: AsyncFloors) -> None:
         self._channel = channel
+        self._floors = floors
         self._options = channel.options
         self.chat = AsyncChat(self)
         self.models = AsyncModels(self)
@@ -162,7 +184,7 @@ class AsyncClient:
         copy = object.__new__(type(self))
         copy._owned = False
         channel = self._channel
-        copy._use(AsyncChannel(channel.options.changed(**changes), channel.http, channel.watched))
+        copy._use(AsyncChannel(channel.options.changed(**changes), channel.http, channel.watched), self._floors)
         return copy
 
     def conversation(
@@ -174,9 +196,19 @@ class AsyncClient:
         tools: Iterable[Any] | None = None,
         on_busy: Literal["wait", "raise", "cancel"] = "wait",
         affinity_key: str | None = None,
-        **defaults: Any,
+        store: AnyStore | None = None,
+        trim: Trim | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **defaults: Unpack[DefaultParams],
     ) -> AsyncConversation:
-        """Begin a conversation; see `AsyncConversation`. ``defaults`` are parameters of every turn."""
+        """Begin a conversation, or continue the one that ``store`` holds under ``id``; see `AsyncConversation`.
+
+        ``defaults`` are parameters of every turn. With a ``store`` and an ``id`` nothing is read before it is
+        needed: `load_conversation` reads at once, and refuses an id that is not there.
+        """
+        # Here, since stores, tools and trimming come with it: a client that only completes chats needs none of them.
+        from .conversation import AsyncConversation
+
         return AsyncConversation(
             self,
             id,
@@ -185,13 +217,42 @@ class AsyncClient:
             tools=tools,
             on_busy=on_busy,
             affinity_key=affinity_key,
+            store=store,
+            trim=trim,
+            metadata=metadata,
             defaults=defaults,
         )
 
+    async def load_conversation(
+        self,
+        id: str,  # noqa: A002  # the user's word for it
+        *,
+        store: AnyStore,
+        model: str | None = None,
+        tools: Iterable[Any] | None = None,
+        on_busy: Literal["wait", "raise", "cancel"] = "wait",
+        trim: Trim | None = None,
+        **defaults: Unpack[DefaultParams],
+    ) -> AsyncConversation:
+        """Read a conversation from ``store``, to show its history or to continue it.
+
+        ``model``, ``tools`` and ``defaults`` take the place of the saved ones. Raises `ConversationNotFound`
+        when there is none, `StoreError` when the store fails, and `ConfigurationError` when a newer Homing
+        has written it.
+        """
+        conversation = self.conversation(
+            id, model=model, tools=tools, on_busy=on_busy, store=store, trim=trim, **defaults
+        )
+        await conversation.reload()
+        return conversation
+
     async def health(self) -> bool:
-        """Ask once, without waiting or retrying, whether a replica is up and well."""
+        """Say whether a replica is up and well, within 5 s and without waiting for one to start.
+
+        Never raises. What may pass is asked about twice more: one replica that drains is no illness.
+        """
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
-        options = self._options.changed(cold_start_timeout=0, max_retries=0, hooks=Hooks())
+        options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
         try:
             await AsyncExchange(
                 AsyncChannel(options, self._channel.http, self._channel.watched), request
@@ -212,7 +273,12 @@ class AsyncClient:
         return Ready(waited=exchange.plan.waited, attempts=exchange.plan.sent)
 
     def _exchange(
-        self, request: Request, *, accumulate: Callable[[], Accumulator] = Accumulator, shows: bool = True
+        self,
+        request: Request,
+        *,
+        accumulate: Callable[[], Accumulator] = Accumulator,
+        shows: bool = True,
+        placed: bool = True,
     ) -> AsyncExchange:
         lookup = None
         if request.params is not None and request.params.get("model") is None:
@@ -222,15 +288,15 @@ class AsyncClient:
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
                 satisfied=lambda: learnt.model is not None,
             )
-        return AsyncExchange(self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup)
+        return AsyncExchange(
+            self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed
+        )
 
 
 def _channel(options: Options, http_client: httpx.AsyncClient | None) -> AsyncChannel:
     if http_client is not None:
         return AsyncChannel(options, http_client, watched=False)
     if covers(httpx.URL(options.base_url), proxies=getproxies()):
-        return AsyncChannel(
-            options, httpx.AsyncClient(transport=AsyncTransport(), trust_env=False), watched=True
-        )
+        return AsyncChannel(options, AsyncLeanClient(AsyncTransport()), watched=True)
     limits = httpx.Limits(max_connections=None, keepalive_expiry=4.0)
     return AsyncChannel(options, httpx.AsyncClient(limits=limits), watched=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -10,19 +11,21 @@ from typing_extensions import Unpack
 
 from ..core.accumulate import Accumulator
 from ..core.completion_request import chat_request, choices_asked_for, split_call_options
-from ..core.encode import encode_messages
+from ..core.encode import message_list
 from ..core.options import AffinityChoice
-from ..core.parsed import parse_completion
+from ..core.resume_style import ResumeChoice
+from ..core.schema import check_model
 from ..core.sentinel import NOT_GIVEN, NotGiven
 from ..core.timers import Timeout
 from ..types import ChatCompletion
-from ..types.parsed import ParsedChatCompletion
 from .exchange import AsyncExchange
 from .raw import AsyncRawCompletions
 from .stream import AsyncChatStream, AsyncStream
 
 if TYPE_CHECKING:
-    from ..types.params import ChatCompletionMessageParam, CompletionParams, ResponseFormat, StreamParams
+    from ..types.message_params import ChatCompletionMessageParam
+    from ..types.params import CompletionParams, ResponseFormat, StreamParams
+    from ..types.parsed import ParsedChatCompletion
     from .client import AsyncClient
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -44,7 +47,8 @@ class AsyncCompletions:
     - ``timeout``: a `Timeout`, a number of seconds for the whole call, or None for no limit;
     - ``affinity_key``: which replica to reach: equal keys reach the same one. Without it the key is
       derived from the messages up to the first user message, so that a growing list keeps its
-      replica; ``affinity="none"`` sends no key.
+      replica; ``affinity="none"`` sends no key;
+    - ``resume``: what to do with a streamed reply that breaks; the client's setting if None.
 
     Raises the errors of `homing.errors`: `ColdStartTimeout` when no replica came up, the
     subclasses of `APIStatusError` for what the server refused, of `APIConnectionError` for what
@@ -69,6 +73,7 @@ class AsyncCompletions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -85,6 +90,7 @@ class AsyncCompletions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -101,6 +107,7 @@ class AsyncCompletions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -116,6 +123,7 @@ class AsyncCompletions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
         extra_body: Mapping[str, Any] | None = None,
@@ -130,6 +138,7 @@ class AsyncCompletions:
                 "affinity": affinity,
                 "affinity_key": affinity_key,
                 "timeout": timeout,
+                "resume": resume,
                 "extra_headers": extra_headers,
                 "extra_query": extra_query,
                 "extra_body": extra_body,
@@ -173,6 +182,9 @@ class AsyncCompletions:
         the token limit, `ContentFilterFinishReasonError`, and `APIResponseValidationError` when the
         model's text does not fit.
         """
+        from ..core.parsed import parse_completion  # few need it, and it builds models
+
+        check_model(response_format)
         exchange = self._exchange(
             messages, model, {**params, "response_format": response_format}, stream=False
         )
@@ -188,10 +200,11 @@ class AsyncCompletions:
     ) -> AsyncExchange:
         client = self._client
         options = client._options
-        plain = messages if isinstance(messages, (str, bytes, Mapping)) else list(messages)
-        encoded = encode_messages(plain)
+        plain = message_list(messages)
+        encoded = options.learnt.histories.encode(plain)
         params = dict(params)
-        strategy, key = options.loose_key(plain, params.pop("affinity", None), params.pop("affinity_key", None))
+        affinity, affinity_key = params.pop("affinity", None), params.pop("affinity_key", None)
+        strategy, key = options.loose_key(plain, encoded, affinity, affinity_key)
         call_options = split_call_options(params)
         request = chat_request(
             options,
@@ -206,7 +219,9 @@ class AsyncCompletions:
         response_format = params.get("response_format")
         return client._exchange(
             request,
-            accumulate=lambda: Accumulator(
-                response_format if isinstance(response_format, type) else None, n=choices_asked_for(params)
+            accumulate=functools.partial(
+                Accumulator,
+                response_format if isinstance(response_format, type) else None,
+                n=choices_asked_for(params),
             ),
         )

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import threading
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 
+from .._sockets.runs import on_this_run, running_trio
 from ..core.call import Aborted, Call
+
+if TYPE_CHECKING:
+    from ..core.tool_run import Job
+    from ..core.tools import Tool
+    from ..stores.base import AsyncStore, Store
+
+    AnyStore = Store | AsyncStore
+    """What a client takes as a ``store``."""
 
 T = TypeVar("T")
 
@@ -86,6 +99,93 @@ async def shielded(action: Callable[[], Awaitable[T]]) -> T:
     with anyio.CancelScope(shield=True):
         return await action()
     raise AssertionError("a shield is never cancelled")  # pragma: no cover
+
+
+async def to_the_end(action: Callable[[], Awaitable[T]]) -> T:
+    """Carry ``action`` through although the task is being cancelled; the cancellation is delivered afterwards.
+
+    A shield holds against anyio's cancel scopes and trio's, but not against asyncio's own
+    ``task.cancel()`` (``asyncio.timeout``, ``TaskGroup``). There the action becomes a task of its own.
+    """
+    if running_trio() is not None:
+        return await shielded(action)
+    task = asyncio.ensure_future(action())
+    cancelled: BaseException | None = None
+    while not task.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # looked at: the cancellation takes precedence
+    raise cancelled
+
+
+def face(store: AnyStore) -> AsyncStore:
+    """Return the face of ``store`` that this client speaks to. Raises `ConfigurationError` for what is no store."""
+    from ..stores.threaded import as_async
+
+    return as_async(store)
+
+
+class Crew:
+    """Runs the tools of a round at the same time, each within its own time limit.
+
+    A coroutine function is a task, and is cancelled when its time is up. Any other function runs on a worker
+    thread, which cannot be stopped: it is left to itself, and what it returns goes nowhere.
+    """
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        """``tools`` are looked at by the twin, which can run no coroutine functions."""
+        self._stop: Callable[[], None] | None = None
+        self._stopped = False
+
+    async def work(self, jobs: Sequence[Job], *, at_once: int) -> None:
+        """Run ``jobs``, at most ``at_once`` of them at a time; after `stop` some are left without a result."""
+        with anyio.CancelScope() as scope:
+            self._stop = on_this_run(scope.cancel)
+            if not self._stopped:
+                slots = anyio.CapacityLimiter(at_once)
+                async with anyio.create_task_group() as group:
+                    for job in jobs:  # in this order, also where tasks begin in any
+                        await slots.acquire_on_behalf_of(job)
+                        group.start_soon(self._do, job, slots)
+        self._stop = None
+
+    def stop(self) -> None:
+        """Let `work` return at once, from any thread or task."""
+        self._stopped = True
+        stop = self._stop
+        if stop is not None:
+            stop()
+
+    async def _do(self, job: Job, slots: anyio.CapacityLimiter) -> None:
+        assert job.tool is not None, "only what has a function is run"
+        function = functools.partial(job.tool.function, **job.arguments)
+        began = anyio.current_time()
+        try:
+            with anyio.move_on_after(job.timeout) as scope:
+                if job.tool.is_async:
+                    value = await function()
+                else:
+                    # A limiter of its own: threads that never end must not block the program's others.
+                    # Boxed: trio lets no thread return an awaitable.
+                    [value] = await anyio.to_thread.run_sync(
+                        lambda: [function()], abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+                    )
+                    if inspect.isawaitable(value):
+                        value = await value
+                job.succeed(value, anyio.current_time() - began)
+        except Exception as error:  # noqa: BLE001 - the model is told, or the run raises it
+            job.fail(error, anyio.current_time() - began)
+        else:
+            if scope.cancelled_caught:
+                job.expire()
+        finally:
+            slots.release_on_behalf_of(job)
 
 
 class Guard:

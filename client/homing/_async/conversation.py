@@ -6,33 +6,51 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from pydantic import BaseModel
+from typing_extensions import Unpack
 
 from ..core.accumulate import Accumulator
 from ..core.affinity import check_key, fork_keys, new_key
-from ..core.completion_request import chat_request, split_call_options
-from ..core.telemetry import Totals
+from ..core.completion_request import chat_request, check_turn, split_call_options
+from ..core.draft import Draft
+from ..core.header import Header
+from ..core.schema import check_model
+from ..core.settings import check_mapping
+from ..core.tool_pairs import Submission, ToolResults, as_models, pending_calls
+from ..core.tool_run import LIMITS, ToolRun, check_count
+from ..core.tools import ToolLike, definitions, tool_list
 from ..core.transcript import Content, Transcript, Turn, user_message
-from ..errors import ConfigurationError, ConversationBusy
-from ..reply import Reply
-from .concurrency import Mutex, current
+from ..core.trim import Trim
+from ..errors import ConfigurationError
+from ..reply import Reply, RunReply
+from ..types import ChatCompletionMessageToolCall
+from .floor import OnBusy
+from .history import AsyncHistory
+from .parse_stream import AsyncParseStream
 from .reply_stream import AsyncReplyStream
+from .tool_loop import AsyncRunStream
 
 if TYPE_CHECKING:
+    from ..types.params import ParseParams, RunParams, TurnParams
     from .client import AsyncClient
+    from .concurrency import AnyStore
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
-OnBusy = Literal["wait", "raise", "cancel"]
 
 
-class AsyncConversation:
+class AsyncConversation(AsyncHistory):
     """A conversation with the model: each turn comes home to the replica that holds its prefix.
 
     Made by ``client.conversation(...)``. A turn is a transaction: it enters the `history` when its
     reply has ended. A failed turn leaves the history as it was (the error carries the partial text);
     one that its caller stopped is kept and marked ``interrupted``.
 
+    With a ``store`` a turn is saved before its reply is returned, and before the last event of its
+    stream. What the store holds under this ``id`` is read when it is first needed, and continued:
+    its system prompt and affinity key stand. See docs/never-lose-a-turn.md.
+
     ``on_busy`` says what happens when a turn is begun while another runs: ``"wait"`` for it,
     ``"raise"`` `ConversationBusy`, or ``"cancel"`` the running one, which is then kept as interrupted.
+    ``trim`` keeps prompts below a number of tokens. ``metadata`` is yours: a title, an owner.
     """
 
     def __init__(
@@ -46,78 +64,148 @@ class AsyncConversation:
         on_busy: OnBusy = "wait",
         affinity_key: str | None = None,
         defaults: Mapping[str, Any] | None = None,
+        store: AnyStore | None = None,
+        trim: Trim | None = None,
+        metadata: Mapping[str, Any] | None = None,
         transcript: Transcript | None = None,
     ) -> None:
-        if on_busy not in ("wait", "raise", "cancel"):
-            raise ConfigurationError(f"on_busy must be 'wait', 'raise' or 'cancel', got {on_busy!r}")
-        self.id = id or new_key()
-        self.affinity_key = new_key() if affinity_key is None else check_key(affinity_key)
-        self.model = model
-        self.defaults = dict(defaults or {})
-        if tools is not None:
-            self.defaults["tools"] = list(tools)
-        self.on_busy: OnBusy = on_busy
-        self.totals = Totals()
+        if trim is not None and not isinstance(trim, Trim):
+            raise ConfigurationError(f"trim must be a Trim, such as Trim(high=24_000), got {trim!r}")
+        defaults = dict(defaults or {})
+        self._tools = None if tools is None else tool_list(tools)
+        if self._tools is not None:
+            defaults["tools"] = definitions(self._tools)
+        super().__init__(
+            client._floors,
+            id or new_key(),
+            Header(
+                new_key() if affinity_key is None else check_key(affinity_key),
+                model=model,
+                defaults=defaults,
+                metadata=dict(check_mapping(metadata or {}, name="metadata")),
+            ),
+            Transcript(system) if transcript is None else transcript,
+            on_busy=on_busy,
+            store=store,
+            is_new=id is None or transcript is not None,
+            own_key=affinity_key is not None,
+        )
+        self.trim = trim
         self._client = client
-        self._transcript = Transcript(system) if transcript is None else transcript
-        self._mutex = Mutex()
-        self._running: AsyncReplyStream[Any] | None = None
-        self._holder: object = None
 
     # -- turns ---------------------------------------------------------------------------------
 
-    async def send(self, content: Content, **params: Any) -> Reply:
+    async def send(self, content: Content, **params: Unpack[TurnParams]) -> Reply:
         """Say ``content`` (text, or a list of parts) and return the whole reply.
 
-        ``params`` are the model's parameters for this turn, and the call's own: ``timeout``,
-        ``extra_headers``, ``extra_query``, ``extra_body``. Raises the errors of `homing.errors`.
+        ``params`` are the model's parameters for this turn, and the call's own: ``timeout``, ``resume``,
+        ``extra_headers``, ``extra_query``, ``extra_body``. Type checkers know them (`TurnParams`); at run
+        time any other name is sent too, so that a newer server can be used to the full. Raises the errors of
+        `homing.errors`.
         """
         return await self._turn([user_message(content)], params, shows=False).reply()
 
-    def stream(self, content: Content, **params: Any) -> AsyncReplyStream[None]:
+    def stream(self, content: Content, **params: Unpack[TurnParams]) -> AsyncReplyStream[None]:
         """Say ``content`` and stream the reply: a context manager and an iterator over typed events,
         ``.text`` over text only. The request goes out with the first item asked for."""
         return self._turn([user_message(content)], params)
 
-    async def parse(self, content: Content, response_format: type[Parsed], **params: Any) -> Reply[Parsed]:
-        """Say ``content`` and return a reply whose ``parsed`` is a ``response_format``.
+    async def parse(
+        self, content: Content, response_format: type[Parsed], *, repair: int = 0, **params: Unpack[ParseParams]
+    ) -> Reply[Parsed]:
+        """Say ``content`` and return a reply whose ``parsed`` is a ``response_format``, a pydantic model.
 
-        Raises `LengthFinishReasonError`, `ContentFilterFinishReasonError` or
-        `APIResponseValidationError` when the text does not make one; the turn is then not recorded.
+        ``repair`` is how often a model whose answer does not fit is told so and asked again, 0 by default: a
+        server that binds its output to the schema needs it for validators only. The history keeps the
+        question and the answer that fits; ``usage`` adds up all requests.
+
+        Raises, all with the text as it came, and the turn is not recorded: `LengthFinishReasonError` when it
+        was cut at the token limit, `ContentFilterFinishReasonError`, `RefusalError`, and
+        `APIResponseValidationError` when it does not fit.
         """
-        stream: AsyncReplyStream[Parsed] = self._turn(
-            [user_message(content)], params, shows=False, response_format=response_format
+        check_count(repair, "repair", least=0)
+        check_model(response_format)
+        draft = Draft([user_message(content)])
+        stream: AsyncParseStream[Parsed] = AsyncParseStream(
+            self, draft, self._checked(params), shows=False, response_format=response_format
         )
+        stream.repairs = repair
         return await stream.reply()
 
-    async def regenerate(self, **params: Any) -> Reply:
-        """Ask again for the last reply, which is replaced when the new one has ended."""
-        turns = self._transcript.turns
-        if not turns:
-            raise ConfigurationError("there is no reply to regenerate: send something first")
-        asked = [dict(message) for message in turns[-1].messages if message["role"] != "assistant"]
-        return await self._turn(asked, params, shows=False, upto=len(turns) - 1).reply()
+    async def run(
+        self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
+    ) -> RunReply:
+        """Say ``content``, let the model call ``tools``, and return its answer. All of it is one turn.
 
-    async def aside(self, content: Content, **params: Any) -> Reply:
+        ``tools`` are functions (`Tool` says more about one), by default those of the conversation. A call
+        is run when its arguments fit the function's signature; otherwise the model is told what is wrong.
+        A tool that is a mapping has no function: its call is handed to you, in the reply's ``pending``, and
+        `submit` goes on with its result. ``params`` are the limits of the run (`RunParams`) and the model's
+        parameters, which hold for each round. A forced ``tool_choice`` holds for the first.
+
+        A run that fails leaves the history as it was; the error's ``messages`` hold what had been said. Raises
+        `MaxRoundsExceeded`, `ToolError` with ``on_tool_error="raise"``, `LengthFinishReasonError` and
+        `StreamInterrupted` when a call was cut, and the other errors of `homing.errors`.
+        """
+        return await self._run(Draft([user_message(content)]), tools, params, shows=False).reply()
+
+    def run_stream(
+        self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
+    ) -> AsyncRunStream:
+        """`run`, streamed: the events of each reply, ``round.started``, and ``tool.started``, ``tool.finished``
+        or ``tool.failed`` for each call."""
+        return self._run(Draft([user_message(content)]), tools, params)
+
+    @property
+    def pending_calls(self) -> list[ChatCompletionMessageToolCall]:
+        """The tool calls at the end of the history that wait for a result; see `submit`."""
+        turn = self.turns[-1] if self.turns else None
+        return [] if turn is None else as_models(pending_calls(turn.messages, turn.finish_reason))
+
+    async def submit(
+        self, results: ToolResults, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
+    ) -> RunReply:
+        """Give the results of the calls that the last reply waits for, and go on as `run` does.
+
+        ``results``: by call id, or a list in the order of the calls; each is text, a pydantic model, what JSON
+        can carry, or an exception, of which the model is told. The turn that had stopped at the calls is
+        replaced by the longer one when the model has answered.
+        """
+        return await self._run(Submission(results=results), tools, params, shows=False).reply()
+
+    def submit_stream(
+        self, results: ToolResults, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
+    ) -> AsyncRunStream:
+        """`submit`, streamed."""
+        return self._run(Submission(results=results), tools, params)
+
+    async def regenerate(self, **params: Unpack[TurnParams]) -> Reply:
+        """Ask again for the last reply (of the turn that runs now, if one does), which is replaced when
+        the new one has ended."""
+        return await self._turn(None, params, shows=False, at=-1).reply()
+
+    def stream_regenerate(self, **params: Unpack[TurnParams]) -> AsyncReplyStream[None]:
+        """`regenerate`, streamed. Stopped early, what had come replaces the old reply."""
+        return self._turn(None, params, at=-1)
+
+    async def edit(self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]) -> Reply:
+        """Say something else in place of ``turn`` (its number, counted from 0 or from the end, or one of `turns`).
+
+        That turn and all that followed are replaced when the new reply has ended; if it fails, they stay.
+        """
+        return await self._turn([user_message(content)], params, shows=False, at=turn).reply()
+
+    def stream_edit(
+        self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]
+    ) -> AsyncReplyStream[None]:
+        """`edit`, streamed. Stopped early, what had come is kept in place of what was."""
+        return self._turn([user_message(content)], params, at=turn)
+
+    async def aside(self, content: Content, **params: Unpack[TurnParams]) -> Reply:
         """Ask on this context, on the same replica, without recording it: a title, a summary."""
         return await self._turn([user_message(content)], params, shows=False, record=False).reply()
 
-    # -- history -------------------------------------------------------------------------------
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """All messages, the system prompt first, as copies."""
-        return self._transcript.messages
-
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """The finished turns, oldest first."""
-        return tuple(self._transcript.turns)
-
-    @property
-    def system(self) -> str | None:
-        """The system prompt."""
-        return self._transcript.system
+    # -- forks ---------------------------------------------------------------------------------
 
     @overload
     def fork(
@@ -134,6 +222,7 @@ class AsyncConversation:
 
         It inherits the affinity key, since the replica's cache serves both; of many parallel forks
         only the first few do, so that they do not queue up on one replica. ``"new"`` gives new keys.
+        It has an id of its own, and is saved in the same store with its first turn, or by `save`.
         """
         if affinity not in ("inherit", "new"):
             raise ConfigurationError(f"affinity must be 'inherit' or 'new', got {affinity!r}")
@@ -144,9 +233,13 @@ class AsyncConversation:
                 self._client,
                 model=self.model,
                 on_busy=self.on_busy,
-                affinity_key=key,
+                affinity_key=key if key == self.affinity_key else None,
+                tools=self._tools,
                 defaults=self.defaults,
-                transcript=self._transcript.copy(),
+                store=None if self._archive is None else self._archive.store,
+                trim=self.trim,
+                metadata=self.metadata,
+                transcript=self._known().copy(),
             )
             for key in fork_keys(self.affinity_key, n or 1, inherit=affinity == "inherit")
         ]
@@ -154,78 +247,74 @@ class AsyncConversation:
 
     def rekey(self) -> str:
         """Take a new affinity key, so that the next turn may reach another replica; return it."""
-        self.affinity_key = new_key()
+        self.affinity_key = self._fresh = new_key()
         return self.affinity_key
-
-    # -- representations -----------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the conversation as plain data, ready for JSON. `from_dict` reads it back."""
-        return {
-            **self._transcript.to_dict(),
-            "id": self.id,
-            "affinity_key": self.affinity_key,
-            "model": self.model,
-            "defaults": self.defaults,
-        }
 
     @classmethod
     def from_dict(
-        cls, client: AsyncClient, data: Mapping[str, Any], *, on_busy: OnBusy = "wait"
+        cls,
+        client: AsyncClient,
+        data: Mapping[str, Any],
+        *,
+        on_busy: OnBusy = "wait",
+        store: AnyStore | None = None,
+        trim: Trim | None = None,
     ) -> AsyncConversation:
-        """Continue a saved conversation, on the replica it was on (its affinity key is kept)."""
-        return cls(
+        """Continue a saved conversation, on the replica it was on (its affinity key is kept).
+
+        With a ``store`` it is saved there with its next turn, or by `save`, unless there is one of its id.
+        """
+        transcript = Transcript.from_dict(data)
+        header = Header.from_dict(data)
+        conversation = cls(
             client,
             data.get("id"),
-            model=data.get("model"),
+            model=header.model,
             on_busy=on_busy,
-            affinity_key=data.get("affinity_key"),
-            defaults=data.get("defaults"),
-            transcript=Transcript.from_dict(data),
+            affinity_key=header.affinity_key,
+            defaults=header.defaults,
+            store=store,
+            trim=trim,
+            metadata=header.metadata,
+            transcript=transcript,
         )
-
-    def transcript(self) -> str:
-        """Return it for reading, as Markdown."""
-        return self._transcript.to_markdown()
-
-    def _repr_markdown_(self) -> str:
-        return self.transcript()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} turns={len(self._transcript.turns)}>"
+        conversation._other = {k: v for k, v in header.other.items() if k not in ("id", "turns")}
+        return conversation
 
     # -- for the reply's stream ----------------------------------------------------------------
 
     def _turn(
         self,
-        new: list[dict[str, Any]],
-        params: dict[str, Any],
+        new: list[dict[str, Any]] | None,
+        params: Mapping[str, Any],
         *,
         shows: bool = True,
-        upto: int | None = None,
+        at: int | Turn | None = None,
         record: bool = True,
-        response_format: type[BaseModel] | None = None,
     ) -> AsyncReplyStream[Any]:
-        # What the caller got wrong shows here, before anything is sent or waited for.
-        if params.get("n", 1) != 1:
-            raise ConfigurationError(
-                "a turn has one reply: n belongs to client.chat.completions.create, or fork(n)"
-            )
-        return AsyncReplyStream(
-            self,
-            new,
-            {**self.defaults, **params},
-            shows=shows,
-            upto=upto,
-            record=record,
-            response_format=response_format,
-        )
+        draft = Draft(new, at, record=record)
+        return AsyncReplyStream(self, draft, self._checked(params), shows=shows, response_format=None)
 
-    def _request(self, turn: AsyncReplyStream[Any], params: Mapping[str, Any], prompt: list[bytes]) -> Any:
+    def _run(
+        self, draft: Draft, tools: Iterable[ToolLike] | None, params: Mapping[str, Any], *, shows: bool = True
+    ) -> AsyncRunStream:
+        rest = self._checked(params)
+        limits: dict[str, Any] = {name: rest.pop(name) for name in LIMITS if name in rest}
+        known = self._tools or self.defaults.get("tools") or ()
+        return AsyncRunStream(self, draft, rest, ToolRun(known if tools is None else tools, **limits), shows=shows)
+
+    def _checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse what the caller got wrong, before anything is sent or waited for."""
+        check_turn({**self.defaults, **params})
+        return dict(params)
+
+    def _request(self, turn: AsyncReplyStream[Any], prompt: list[bytes]) -> Any:
         client = self._client
         options = client._options
-        params = dict(params)
+        params = {**self.defaults, **turn.params}
         call_options = split_call_options(params)
+        if params.get("tools"):
+            params["tools"] = definitions(params["tools"])
         if turn.response_format is not None:
             params["response_format"] = turn.response_format
         request = chat_request(
@@ -238,28 +327,8 @@ class AsyncConversation:
             key=self.affinity_key,
             **call_options,
         )
+        request.conversation = self.id
+        response_format = turn.response_format  # and not the turn: it would hold itself alive
         return client._exchange(
-            request, accumulate=lambda: Accumulator(turn.response_format), shows=turn.shows
+            request, accumulate=lambda: Accumulator(response_format), shows=turn.shows
         )
-
-    async def _begin(self, turn: AsyncReplyStream[Any]) -> None:
-        """Wait for, refuse or cancel a running turn, as `on_busy` says; then ``turn`` is the one that runs."""
-        if not self._mutex.acquire_nowait():
-            if self.on_busy == "raise":
-                raise ConversationBusy(
-                    f"a turn of conversation {self.id} is still running: wait for it, or cancel it"
-                )
-            running = self._running
-            if self.on_busy == "cancel" and running is not None:
-                await running.interrupt()
-            elif self._holder == current():
-                raise ConversationBusy(
-                    f"a stream of conversation {self.id}, opened right here, has not been read to its end: "
-                    "finish it, or close it (use `with`), before the next turn"
-                )
-            await self._mutex.acquire()
-        self._running, self._holder = turn, current()
-
-    def _end(self) -> None:
-        self._running = self._holder = None
-        self._mutex.release()

@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
 
 import httpx
 
 from ..core.accumulate import Accumulator
-from ..core.call import EXTENSION, Aborted, Call
-from ..core.chunks import M, StreamEnd, parse_answer, parse_event
+from ..core.call import Aborted
+from ..core.chunks import M, parse_answer
 from ..core.completion_request import first_model
-from ..core.failures import (
-    MAX_REDIRECTS,
-    REDIRECTS,
-    connection_failure,
-    redirect_target,
-    stream_failure,
-    truncated,
-)
+from ..core.failures import stream_failure
 from ..core.hooks import call_hook, logger
-from ..core.options import Options
-from ..core.problems import invalid_answer, is_error, status_error, stream_error
+from ..core.join import NotContinued
+from ..core.ledger import Ledger
 from ..core.readiness import Ticket
+from ..core.reading import Item, Mode, Reading
 from ..core.request import Request
-from ..core.settings import secrets_in
-from ..core.sse import EventDecoder
+from ..core.resume import failed_to_resume, not_resumed, veto
+from ..core.resume_style import owner_of
+from ..core.resumption import Resumption
 from ..core.telemetry import REPLICA_HEADER, Stopwatch, Telemetry, note_usage
-from ..core.timers import Timers
-from ..core.turn import Deliver, Effect, Hold, Plan, Send, Sleep, attempts
-from ..errors import (
-    APIConnectionError,
-    APIError,
-    APIResponseValidationError,
-    APIStatusError,
-    HomingError,
-    StreamInterrupted,
-)
-from ..types import ChatCompletionChunk, ModelList
-from ..types.events import ChunkEvent, StreamEvent, Waiting
-from .concurrency import Alarm, Guard, shielded
-from .transport import BODY
-
-Item = ChatCompletionChunk | StreamEvent | str
-Mode = Literal["chunks", "events", "text"]
-
-MAX_ERROR_BODY = 1 << 20
-"""Bytes of an error's body that are read: enough for any message, not for a proxy's runaway page."""
-
-DRAIN = 1.0
-"""Seconds to wait, after ``[DONE]``, for the last bytes of the body, so that the connection can be used again."""
-
-
-@dataclass(frozen=True)
-class AsyncChannel:
-    """The way to one server: settings and connections."""
-
-    options: Options
-    http: httpx.AsyncClient
-    watched: bool
-    """Whether the connections look at the `Call` themselves, as those of our own transport do."""
+from ..core.turn import Broken, Deliver, Effect, Hold, Plan, Result, Send, Sleep, attempts, cause_of
+from ..core.watch import Watch
+from ..errors import APIConnectionError, APIError, APIStatusError, HomingError, StreamInterrupted
+from ..types import ChatCompletion, ModelList
+from ..types.events import Waiting
+from .attempt import AsyncAttempt, AsyncChannel
+from .concurrency import Alarm
+from .placing import AsyncPlacing
 
 
 class AsyncExchange:
@@ -69,6 +36,12 @@ class AsyncExchange:
 
     `next_batch` is called until it returns None; there is no background work.
     """
+
+    __slots__ = (
+        "_accumulate", "_alarm", "_attempt", "_delivers", "_effect", "_ledger", "_lookup", "_noticed",
+        "_options", "_over", "_reading", "_resumption", "_satisfied", "_shows", "_steps", "_stopwatch",
+        "_watch", "accumulator", "mode", "placing", "plan", "request",
+    )
 
     def __init__(
         self,
@@ -79,27 +52,21 @@ class AsyncExchange:
         satisfied: Callable[[], bool] | None = None,
         shows: bool = True,
         lookup: AsyncExchange | None = None,
+        placed: bool = True,
     ) -> None:
         """``satisfied`` lets another call's result end this one's wait. ``shows`` tells whether somebody
         sees the items before the end; if not, a broken stream may be begun again at any point.
-        ``lookup`` is performed first, where the model's name is still to be asked for."""
+        ``lookup`` is performed first, where the model's name is still to be asked for. For ``placed``
+        see `AsyncPlacing`."""
         options = self._options = channel.options
         self.request = request
         self.mode: Mode = "chunks"
-        self.response: httpx.Response | None = None
         self.accumulator = accumulate()
-        self.content = b""
-        self.stopped = False
-        self._secrets: tuple[str, ...] = ()
-        self._channel = channel
         self._accumulate = accumulate
         self._satisfied = satisfied
         self._shows = shows
         self._lookup = lookup
         self._alarm = Alarm()
-        self._call = Call(clock=options.clock)
-        self._guard: Guard | None = None
-        self._body: AsyncIterator[bytes] | None = None
         now = options.clock()
         total = request.timeout.total
         self.plan = Plan(
@@ -109,17 +76,34 @@ class AsyncExchange:
             ends_at=None if total is None else now + total,
             total=total,
         )
+        self.placing = AsyncPlacing(channel, request, placed=placed)
+        self._attempt = AsyncAttempt(channel, ends_at=self.plan.ends_at)
+        self._reading = Reading(self.accumulator)
+        self._resumption: Resumption | None = None
+        self._ledger = Ledger()
+        self._watch = Watch()
         self._stopwatch = Stopwatch(now)
-        self._timers = Timers(request.timeout, now=now)
-        self._decoder = EventDecoder()
-        self._held: list[Item] = []
-        self._shown = False
-        self._pending: APIError | None = None
-        self._read_to_end = False
         self._noticed = False
         self._over = False
+        self._delivers = False
+        """Whether a stream has been accepted and is being read."""
         self._effect: Effect | None = None
         self._steps = attempts(self.plan, options.learnt.readiness, Ticket(self._alarm.ring), options.clock)
+
+    @property
+    def response(self) -> httpx.Response | None:
+        """The HTTP response of the attempt under way, None until there is one."""
+        return self._attempt.response
+
+    @property
+    def content(self) -> bytes:
+        """The body that `fetch` has read."""
+        return self._attempt.content
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the caller has ended the call."""
+        return self._attempt.stopped
 
     # -- for the layers above ------------------------------------------------------------------
 
@@ -135,49 +119,62 @@ class AsyncExchange:
 
     def parsed(self, model: type[M]) -> M:
         """Read the body that has been fetched as ``model``."""
-        return parse_answer(self.content, model, secrets=self._secrets)
+        return parse_answer(self.content, model, secrets=self._attempt.secrets)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of the reply has been handed out."""
+        return self._reading.complete
 
     async def open(self) -> None:
         """Go on until the server has accepted the request. Errors are raised here instead of later."""
         while not self._over and not isinstance(self._effect, Deliver):
-            await self._guarded()
+            try:
+                await self._step()
+            except BaseException as error:  # noqa: BLE001 - raised there
+                await self._ended_by(error)
 
-    async def next_batch(self) -> list[Item] | None:
+    async def next_batch(self) -> Iterable[Item] | None:
         """Go on until something comes: what one read of the stream brought (perhaps nothing to show), in
         the form that `mode` asks for, or a `Waiting` notice. None when the call is over."""
         while not self._over:
-            batch = await self._guarded()
-            if batch is not None:
-                return batch
+            try:
+                # Each token comes this way, so that it is a short one.
+                batch = await (self._read_items() if self._delivers else self._step())
+            except BaseException as error:  # noqa: BLE001 - raised there
+                await self._ended_by(error)
+            else:
+                if batch is not None:
+                    return batch
         await self.aclose()
         return None
 
-    async def _guarded(self) -> list[Item] | None:
-        """Do one step; whatever ends the call also frees its connection."""
-        try:
-            return await self._step()
-        except Aborted:
+    async def _ended_by(self, error: BaseException) -> None:
+        """Free the connection of the call that ``error`` ends, and raise it as the caller shall see it."""
+        if isinstance(error, Aborted):
             self._over = True
-            return None
-        except HomingError as error:
-            if isinstance(error, APIError) and error.partial is None and self.accumulator.started:
-                error.partial = self.accumulator.completion
-            await self.aclose()
-            call_hook(self._options.hooks.on_error, error)
-            raise
-        except BaseException:
-            await self.aclose()
-            raise
+            return
+        told: BaseException = error
+        if isinstance(error, HomingError):
+            told = self._as_told(error)
+            if isinstance(told, APIError) and told.partial is None and self.accumulator.started:
+                told.partial = self.accumulator.completion
+        # An error of the look-up's has been told to the hook by that.
+        tells = isinstance(told, HomingError) and self._lookup is None
+        self._watch.error = told
+        await self.aclose()
+        if tells:
+            call_hook(self._options.hooks.on_error, told)
+        if told is error:
+            raise told
+        raise told from error
 
     def stop(self) -> None:
         """End the call at once, from any thread or task: the engine stops generating."""
-        self.stopped = True
         if self._lookup is not None:
             self._lookup.stop()
-        guard = self._guard
-        if guard is not None:
-            guard.abort()
-        self._call.abort()
+        self.placing.stop()
+        self._attempt.abort()
         self._alarm.ring()
 
     async def aclose(self) -> None:
@@ -185,36 +182,56 @@ class AsyncExchange:
         self._over = True
         if self._lookup is not None:
             await self._lookup.aclose()
+        self.placing.end()
         self._steps.close()
-        await shielded(self._release)
+        await self._attempt.release()
+        interrupted = self.stopped and not self.accumulator.complete
+        self._watch.end(self.request, self.telemetry, self._came, interrupted=interrupted)
+
+    def _came(self) -> ChatCompletion | None:
+        """Return what has come of the reply, None where nothing has."""
+        if self.accumulator.started:
+            return self.accumulator.completion
+        try:
+            return self.parsed(ChatCompletion) if self.content else None
+        except HomingError:
+            return None
 
     def telemetry(self) -> Telemetry:
         """Return what has been measured so far."""
         plan = self.plan
-        telemetry = Telemetry(waited=plan.waited, attempts=plan.sent, retries=plan.retries)
+        telemetry = Telemetry(
+            waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes
+        )
         if self.response is not None:
             telemetry.replica = self.response.headers.get(REPLICA_HEADER)
             self._stopwatch.fill(telemetry, self._options.clock())
         note_usage(telemetry, self.accumulator.usage)
+        self._ledger.fill(telemetry)
         return telemetry
 
     # -- performing ----------------------------------------------------------------------------
 
-    async def _step(self) -> list[Item] | None:
+    async def _step(self) -> Iterable[Item] | None:
+        self._watch.begin(self.request, self._options)
         if self._lookup is not None:
             return await self._look_up(self._lookup)
         effect = self._effect
         if effect is None:
             self._effect = next(self._steps)
         elif isinstance(effect, Deliver):
-            return await self._deliver()
+            self._advance(await self._attempt.read_whole(limit=None))
         elif isinstance(effect, Send):
+            await self.placing.place()
+            if effect.with_key:
+                self.placing.begin()
             self._advance(await self._send(with_key=effect.with_key))
         elif isinstance(effect, Hold):
             if effect.notice is not None and not self._noticed:
                 self._noticed = True
                 self._report(effect.notice)
-                return [effect.notice]
+                # A stream of bare chunks or of text has no place for it.
+                return [effect.notice] if self.mode == "events" else []
             self._noticed = False
             await self._pause(effect.seconds, until_rung=True)
             if self._satisfied is not None and self._satisfied():
@@ -227,26 +244,30 @@ class AsyncExchange:
             self._advance(None)
         return None
 
-    async def _look_up(self, lookup: AsyncExchange) -> list[Item] | None:
+    async def _look_up(self, lookup: AsyncExchange) -> Iterable[Item] | None:
+        lookup.mode = self.mode
         batch = await lookup.next_batch()
         if batch is not None:
             return batch
         if self.stopped:
             raise Aborted
+        self._lookup = None
         learnt = self._options.learnt
         if learnt.model is None:
-            learnt.model = first_model(lookup.parsed(ModelList))
+            models = lookup.parsed(ModelList)
+            learnt.model = first_model(models)
+            learnt.owner = owner_of(models, learnt.model)
         if self.request.params is not None:
             self.request.params["model"] = learnt.model
         self.plan.waited = lookup.plan.waited
-        self._lookup = None
         return None
 
-    def _advance(self, result: Exception | None) -> None:
+    def _advance(self, result: Result) -> None:
         try:
             self._effect = self._steps.send(result)
         except StopIteration:
             self._over = True
+        self._delivers = self.request.stream and isinstance(self._effect, Deliver)
 
     async def _pause(self, seconds: float, *, until_rung: bool) -> None:
         clock = self._options.clock
@@ -270,265 +291,107 @@ class AsyncExchange:
 
     def _report_retry(self, effect: Sleep) -> None:
         notice = effect.notice
-        logger.info("attempt %d failed (%s), next in %.2f s", notice.attempt, notice.error, notice.next_in)
+        cause = cause_of(notice.error)
+        logger.info("attempt %d failed (%s), next in %.2f s", notice.attempt, cause, notice.next_in)
         call_hook(self._options.hooks.on_retry, notice)
 
-    # -- sending -------------------------------------------------------------------------------
+    # -- sending and reading -------------------------------------------------------------------
 
     async def _send(self, *, with_key: bool) -> Exception | None:
-        """Send one attempt; return what went wrong, or None with `response` open."""
-        await self._release()
-        url, headers, content = self.request.build(self._options, with_key=with_key)
-        self._secrets = secrets_in(headers)
-        for _ in range(MAX_REDIRECTS):
-            failure = await self._open(url, headers, content)
-            response = self.response
-            if failure is not None or response is None:
+        """Send one attempt; return what went wrong, or None with an answer to deliver."""
+        attempt, resumption = self._attempt, self._resumption
+        if resumption is not None:
+            return await self._send_rest(resumption, with_key=with_key)
+        failure = await attempt.send(self.request, with_key=with_key)
+        self._stopwatch = Stopwatch(attempt.started)
+        if failure is None and self.request.stream:
+            self.accumulator = self._accumulate()
+            self._reading = Reading(self.accumulator, secrets=attempt.secrets)
+        return failure
+
+    async def _send_rest(self, resumption: Resumption, *, with_key: bool) -> Exception | None:
+        """Ask for the rest of a reply that broke, after what has to be known for that."""
+        attempt = self._attempt
+        while (question := resumption.question()) is not None:
+            failure = await attempt.send(question, with_key=with_key)
+            failure = failure or await attempt.read_whole(limit=None)
+            if failure is None:
+                resumption.answered(attempt.content)
+            elif not resumption.unanswered(failure):
                 return failure
-            if response.status_code in REDIRECTS:
-                await self._release()
-                url = redirect_target(response, url)
-                continue
-            if self.request.key is not None and with_key:
-                self.request.affinity.observe(self.request.key, response.headers)
-            if response.is_success:
-                return await self._refuse_what_is_no_stream(response) if self.request.stream else None
-            failure = await self._read_whole(limit=MAX_ERROR_BODY)
-            await self._release()
-            return failure or status_error(
-                response.status_code, self.content, response, secrets=self._secrets
+        failure = await attempt.send(resumption.request, with_key=with_key)
+        if failure is None:
+            self.accumulator.done = False
+            self._reading = Reading(
+                self.accumulator, secrets=attempt.secrets, join=resumption.join(), number=self.plan.sent
             )
-        return APIResponseValidationError(f"{url} redirects in a circle")
-
-    async def _refuse_what_is_no_stream(self, response: httpx.Response) -> Exception | None:
-        """Tell a login page, or an error object with status 200, from a stream."""
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in ("text/html", "application/json"):
-            return None
-        failure = await self._read_whole(limit=MAX_ERROR_BODY)
-        await self._release()
-        if failure is None and is_error(self.content):
-            failure = stream_error(self.content, secrets=self._secrets)
-        what = f"asked for an event stream, got {kind}"
-        return failure or invalid_answer(what, self.content, secrets=self._secrets)
-
-    async def _open(self, url: str, headers: dict[str, str], content: bytes | None) -> Exception | None:
-        clock = self._options.clock
-        timeout = self.request.timeout
-        now = clock()
-        self._call = call = Call(clock=clock)
-        self._guard = guard = None if self._channel.watched else Guard(call)
-        self._timers = Timers(timeout, now=now, ends_at=self.plan.ends_at)
-        self._stopwatch = Stopwatch(now)
-        self._read_to_end = False
-        self.response = None
-        call.deadline = self._timers.deadline
-        if self.stopped:
-            raise Aborted
-        left = self._timers.deadline - now
-        request = self._channel.http.build_request(
-            self.request.method,
-            url,
-            headers=headers,
-            content=content,
-            params=self.request.all_query(self._options) or None,
-            timeout=httpx.Timeout(
-                connect=timeout.connect,
-                read=None if left == math.inf else max(0.0, left),
-                write=timeout.write,
-                pool=timeout.connect,
-            ),
-            extensions={EXTENSION: call},
-        )
-        try:
-            if guard is None:
-                response = await self._channel.http.send(
-                    request, stream=True, auth=None, follow_redirects=False
-                )
-            else:
-                response = await guard.run(
-                    lambda: self._channel.http.send(request, stream=True, auth=None, follow_redirects=False)
-                )
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            if self.stopped:
-                raise Aborted from None
-            if isinstance(error, (TimeoutError, httpx.ReadTimeout)):
-                return self._timers.expired(clock())
-            return connection_failure(error, url)
-        if guard is not None:
-            guard.attach(response)
-            # The limit of the headers was httpx's; from here on ours, which moves with each chunk.
-            request.extensions["timeout"]["read"] = None
-        self.response = response
-        self._body = self._iterate(response)
-        self._decoder = EventDecoder()
-        self.accumulator = self._accumulate()
-        self._held = []
-        self._pending = None
-        return None
-
-    @staticmethod
-    def _iterate(response: httpx.Response) -> AsyncIterator[bytes]:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            body: Any = response.aiter_bytes()
         else:
-            body = response.extensions.get(BODY, response.stream)
-        iterator: AsyncIterator[bytes] = body.__aiter__()
-        return iterator
+            resumption.failed(failure)
+        return failure
 
-    async def _release(self) -> None:
-        response, body, guard = self.response, self._body, self._guard
-        self._body = self._guard = None
-        if guard is not None:
-            guard.close()
-        close_body = getattr(body, "aclose", None)
-        if close_body is not None:  # a generator of httpx's, which trio wants closed by its user
-            await close_body()
-        if response is not None:
-            await response.aclose()
-
-    # -- reading -------------------------------------------------------------------------------
-
-    async def _read(self) -> bytes | None:
-        """Return the next piece of the body, None at its end."""
-        body, guard = self._body, self._guard
-        if body is None:
-            return None
+    async def _read_items(self) -> Iterable[Item] | None:
+        """Return what the next read of the stream brings; None when that ends or the attempt has failed."""
+        reading, attempt = self._reading, self._attempt
+        result: Result = None
         try:
-            return await (body.__anext__() if guard is None else guard.run(body.__anext__))
-        except StopAsyncIteration:
-            return None
-        except (TimeoutError, httpx.ReadTimeout):
-            if self.stopped:
-                raise Aborted from None
-            raise self._timers.expired(self._options.clock()) from None
-        except (httpx.HTTPError, httpx.StreamError):
-            if self.stopped:
-                raise Aborted from None
+            if not reading.complete:
+                reading.check()
+                try:
+                    data = await attempt.read()
+                except Aborted:
+                    raise
+                except (httpx.HTTPError, httpx.StreamError) as error:
+                    if not self.accumulator.complete:
+                        raise stream_failure(error) from error
+                    data = None  # all was said; only the usage report is lost
+                if data is None:
+                    return reading.end(self.mode)
+                now = self._options.clock()
+                items = reading.take(data, self.mode)
+                progress = reading.progress
+                if progress:
+                    self._stopwatch.piece(now)
+                attempt.heard(now, progress=progress)
+                if not self.accumulator.done:
+                    return items
+                await attempt.drain()
+                return reading.end(self.mode)
+        except NotContinued as error:
+            if self._resumption is not None:
+                self._resumption.failed(error)
             raise
-
-    async def _deliver(self) -> list[Item] | None:
-        if not self.request.stream:
-            self._advance(await self._read_whole(limit=None))
-            return None
-        try:
-            items = await self._read_items()
         except (APIStatusError, APIConnectionError, StreamInterrupted) as error:
-            if self._shown:
-                raise
-            failure: APIError | None = error
-        else:
-            if items is not None:
-                return items
-            failure = None
-        self._advance(failure)  # a failure before anything was shown is a failed attempt (hermes-agent#112419)
+            # A failure before anything was shown is a failed attempt (hermes-agent#112419).
+            result = self._broken(error) if reading.shown and self._shows else error
+        self._advance(result)
         return None
 
-    async def _read_items(self) -> list[Item] | None:
-        """Return what the next read brings, None when the reply is complete."""
-        if self._read_to_end:
-            return None
-        if self._pending is not None:
-            raise self._pending
-        try:
-            data = await self._read()
-        except Aborted:
-            raise
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise stream_failure(error) from error
-        if data is None:
-            if not self.accumulator.terminal:
-                raise truncated()
-            return self._last_items([])
-        now = self._options.clock()
-        items, progress, failure = self._take(data)
-        if progress:
-            self._stopwatch.piece(now)
-        self._timers.heard(now, progress=progress)
-        self._call.deadline = self._timers.deadline
-        if not self._visible():
-            if failure is not None:
-                raise failure
-            if not self.accumulator.done:
-                self._held += items  # until something is visible, a retry may still replace it all
-                return []
-        self._shown = self._shows
-        items, self._held = self._held + items, []
-        if self.accumulator.done:
-            await self._drain()
-            if not self.accumulator.terminal:
-                raise truncated()
-            return self._last_items(items)
-        self._pending = failure
-        return items
+    def _broken(self, error: APIError) -> Broken:
+        """Prepare to go on with the reply that ``error`` has broken; raise it where that must not be."""
+        request, accumulator = self.request, self.accumulator
+        if request.resume == "never" or not isinstance(error, StreamInterrupted):
+            raise error
+        partial = accumulator.completion
+        learnt = self._options.learnt
+        why = "the server cannot go on with a message" if not learnt.resumes else None
+        why = why or veto(request, partial.choices[0].message)
+        if why is not None:
+            raise not_resumed(error, why)
+        before = 0 if self._resumption is None else self._resumption.at
+        resumption = self._resumption = Resumption(
+            error,
+            request,
+            partial,
+            learnt,
+            self._ledger,
+            pieces=accumulator.pieces,
+            number=self.plan.sent,
+        )
+        self._reading = Reading(accumulator)  # nothing of the rest has been shown
+        return Broken(error, came=resumption.at - before)
 
-    def _visible(self) -> bool:
-        """Whether this reply has brought anything that the caller sees in this mode."""
-        accumulator = self.accumulator
-        if self._shown or accumulator.has_visible:
-            return True
-        return self.mode != "text" and (accumulator.has_reasoning or accumulator.has_tool_calls)
-
-    def _take(self, data: bytes) -> tuple[list[Item], bool, APIError | None]:
-        """Decode one read: its items, whether they carry the reply on, and what broke it."""
-        items: list[Item] = []
-        progress = False
-        mode, accumulator = self.mode, self.accumulator
-        try:
-            for event in self._decoder.feed(data):
-                chunk = parse_event(event, secrets=self._secrets)
-                if chunk is None:
-                    continue
-                if isinstance(chunk, StreamEnd):
-                    accumulator.done = True
-                    break
-                if mode == "text":
-                    text = accumulator.update(chunk)
-                    if text:
-                        items.append(text)
-                elif mode == "chunks":
-                    accumulator.update(chunk)
-                    items.append(chunk)
-                else:
-                    items.append(ChunkEvent(chunk))
-                    items += accumulator.add(chunk)
-                progress = progress or accumulator.progress
-        except APIError as error:
-            return items, progress, error
-        return items, progress, None
-
-    def _last_items(self, items: list[Item]) -> list[Item]:
-        self._read_to_end = True
-        if self.mode == "events":
-            items += self.accumulator.finish()
-        return items
-
-    async def _read_whole(self, *, limit: int | None) -> Exception | None:
-        """Read the body into `content`; return what went wrong."""
-        parts: list[bytes] = []
-        size = 0
-        try:
-            while (data := await self._read()) is not None:
-                parts.append(data)
-                size += len(data)
-                self._timers.heard(self._options.clock(), progress=True)
-                self._call.deadline = self._timers.deadline
-                if limit is not None and size >= limit:
-                    break
-        except Aborted:
-            raise
-        except APIError as error:
+    def _as_told(self, error: HomingError) -> Exception:
+        """Return the error as the caller shall see it: a resume that fails is their interruption."""
+        if self._resumption is None or self._reading.shown:
             return error
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            return connection_failure(error, self._options.base_url)
-        self.content = b"".join(parts)
-        return None
-
-    async def _drain(self) -> None:
-        """Read to the end of the body, which is a few bytes away, so that the connection can be used again."""
-        self._call.deadline = self._options.clock() + DRAIN
-        try:
-            while await self._read() is not None:
-                pass
-        except (APIError, httpx.HTTPError, httpx.StreamError):
-            pass  # the reply is complete; only this connection is not worth keeping
+        return failed_to_resume(self._resumption.broken, error)

@@ -14,7 +14,8 @@ from ..types import ChatCompletion
 from .stream import AsyncStream
 
 if TYPE_CHECKING:
-    from ..types.params import ChatCompletionMessageParam, CreateParams
+    from ..types.message_params import ChatCompletionMessageParam
+    from ..types.params import CreateParams
     from .completions import AsyncCompletions
 
 R = TypeVar("R")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
 from pydantic import BaseModel
 from typing_extensions import Self
 
 from ..core.hooks import logger
-from ..core.parsed import parse_completion
+from ..core.reading import Item, Mode
 from ..errors import APIError
 from ..types import ChatCompletion, ChatCompletionChunk
 from ..types.events import ContentDelta, StreamEvent
-from ..types.parsed import ParsedChatCompletion
-from .exchange import AsyncExchange, Item, Mode
+from .exchange import AsyncExchange
+
+if TYPE_CHECKING:
+    from ..types.parsed import ParsedChatCompletion
 
 T = TypeVar("T")
 
@@ -34,7 +35,9 @@ class AsyncItemStream(Generic[T]):
 
     def __init__(self, exchange: AsyncExchange) -> None:
         self._exchange = exchange
-        self._items: deque[Item] = deque()
+        # Made one by one as they are asked for: a read may bring a thousand, and so many objects at
+        # once keep the garbage collector busy.
+        self._items: Iterator[Item] = iter(())
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -49,20 +52,24 @@ class AsyncItemStream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        items = self._items
-        while not items:
+        while True:
+            for item in self._items:
+                return item  # type: ignore[return-value]
             if not await self._more(self._mode):
                 raise StopAsyncIteration
-        return items.popleft()  # type: ignore[return-value]
 
     async def _more(self, mode: Mode) -> bool:
         """Fetch the next items; return whether there may be more."""
         if self._ended:
             return False
-        exchange = self._exchange
-        exchange.mode = mode
         try:
-            batch = await exchange.next_batch()
+            self._exchange.mode = mode
+            try:
+                batch = await self._next_batch()
+            except APIError as error:
+                if not self._replaces(error):
+                    raise
+                batch = await self._next_batch()
         except BaseException as error:
             self._ended = True
             await self._settle(error)
@@ -71,9 +78,16 @@ class AsyncItemStream(Generic[T]):
             self._ended = True
             await self._settle(None)
             return False
-        if batch:
-            self._items.extend(batch)
+        self._items = iter(batch)
         return True
+
+    def _next_batch(self) -> Any:
+        # Hands on what the exchange returns, which is awaited above: a coroutine less for each token.
+        return self._exchange.next_batch()
+
+    def _replaces(self, error: APIError) -> bool:
+        """Tell whether the exchange that has failed has been replaced by another, which may do better."""
+        return False
 
     async def _settle(self, error: BaseException | None) -> None:
         """Called once, when the call has ended in whatever way."""
@@ -88,6 +102,11 @@ class AsyncItemStream(Generic[T]):
         """Whether the caller ended the stream before its end."""
         return self._exchange.stopped
 
+    @property
+    def resumes(self) -> int:
+        """How often the stream broke and went on where it was, in another request."""
+        return self._exchange.plan.resumes
+
     def cancel(self) -> None:
         """End the call at once, from any thread or task. What had come stays readable."""
         if not self._ended:
@@ -99,8 +118,10 @@ class AsyncItemStream(Generic[T]):
             return
         self._ended = True
         self._exchange.stop()
-        await self._exchange.aclose()
-        await self._settle(None)
+        try:
+            await self._exchange.aclose()
+        finally:
+            await self._settle(None)
 
     close = aclose  # async only
 
@@ -145,7 +166,7 @@ class AsyncChatStream(AsyncItemStream[StreamEvent]):
     async def until_done(self) -> Self:
         """Read to the end."""
         while await self._more("text"):
-            self._items.clear()
+            self._items = iter(())
         return self
 
     async def get_final_completion(self) -> ChatCompletion:
@@ -163,6 +184,8 @@ class AsyncChatStream(AsyncItemStream[StreamEvent]):
         completion = self.current_completion_snapshot
         if self._response_format is None:
             return completion
+        from ..core.parsed import parse_completion  # few need it, and it builds models
+
         parsed: ParsedChatCompletion[Any] = parse_completion(completion, self._response_format)
         return parsed
 
@@ -175,23 +198,21 @@ class AsyncChatStream(AsyncItemStream[StreamEvent]):
 class AsyncTextIterator:
     """Iterates over a stream's text only."""
 
-    __slots__ = ("_items", "_stream")
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: AsyncItemStream[Any]) -> None:
         self._stream = stream
-        self._items = stream._items
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> str:
-        items = self._items
+        stream = self._stream
         while True:
-            while items:
-                item = items.popleft()
+            for item in stream._items:
                 if isinstance(item, str):
                     return item
                 if isinstance(item, ContentDelta) and item.index == 0:
                     return item.delta
-            if not await self._stream._more("text"):
+            if not await stream._more("text"):
                 raise StopAsyncIteration

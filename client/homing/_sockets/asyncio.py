@@ -1,16 +1,19 @@
 """Sockets for tasks of asyncio, uvloop included: a bare protocol.
 
-Through anyio's streams and time scopes a read costs several times as much.
+Through anyio's streams and time scopes a read costs several times as much. What has come wakes its reader
+at once, not in the loop's next round (see `Arrival`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import anyio
@@ -78,6 +81,56 @@ async def _connect_first(addresses: Iterable[Any], deadline: float) -> socket.so
     raise failure
 
 
+class Arrival(asyncio.Future[None]):
+    """What the one reader of a socket waits on.
+
+    asyncio has a task wait for the loop's next round when its future is done, and the loop asks the kernel
+    for news before each: for small pieces that costs as much as the read itself. When bytes come the loop
+    runs a callback and no task, so the reader's task can go on right there. Nothing private is needed for
+    that: a task hands the function that wakes it to `add_done_callback`, with its ``context``.
+    """
+
+    _wake: Callable[[Any], object] | None = None
+    _context: contextvars.Context | None = None
+
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
+        # Not `or`: an empty context is false, and is the task's all the same.
+        self._wake, self._context = fn, contextvars.copy_context() if context is None else context
+
+    def come(self) -> None:
+        """Wake the reader now. Only for the loop's own callbacks, where no task runs."""
+        if self.done():
+            return
+        self.set_result(None)
+        wake, context = self._wake, self._context
+        if wake is None or context is None:
+            return
+        try:
+            context.run(wake, self)
+        except RuntimeError:  # some other loop calls back while a task runs, which then has not been touched
+            self._wake_soon()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Wake the reader in the loop's next round, with ``error``. For everybody else."""
+        if self.done():
+            return
+        if error is None:
+            self.set_result(None)
+        else:
+            self.set_exception(error)
+        self._wake_soon()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._wake_soon()
+        return cancelled
+
+    def _wake_soon(self) -> None:
+        if self._wake is not None:
+            self.get_loop().call_soon(self._wake, self, context=self._context)
+
+
 class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     """The protocol of one asyncio connection.
 
@@ -94,7 +147,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._reading = True
         self._ended = False
         self._error: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._arrival: Arrival | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -112,8 +165,9 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     def data_received(self, data: bytes) -> None:
         self._parts.append(data)
         self._size += len(data)
-        if self._reader is not None:
-            self._wake_reader()
+        arrival = self._arrival
+        if arrival is not None:
+            arrival.come()
         elif self._size > RECEIVE_LIMIT and self._reading:
             self._reading = False
             self._transport.pause_reading()
@@ -141,9 +195,21 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     # What the connection calls
 
     async def recv(self, timeout: float | None) -> bytes:
-        if not self._parts and not self._ended:
-            await self._data(timeout)
         parts = self._parts
+        if not parts and not self._ended:
+            if self._arrival is not None:
+                raise RuntimeError("two tasks read the same response")
+            if timeout is None:
+                self._deadline = float("inf")
+            else:
+                self._deadline = deadline = self._loop.time() + timeout
+                if self._timer is None or self._timer_at > deadline:
+                    self._arm(deadline)
+            self._arrival = Arrival(loop=self._loop)
+            try:
+                await self._arrival
+            finally:
+                self._arrival = None
         if parts:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
@@ -182,6 +248,9 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self.resume_writing()
         # asyncio's transports forget their loop when they are lost, and then fail to abort.
         if not self._lost.done() and not self._loop.is_closed():
+            # asyncio closes when the loop next runs; the engine should stop before, whatever blocks the loop.
+            with contextlib.suppress(OSError):
+                self._raw.shutdown(socket.SHUT_RDWR)
             self._transport.abort()
 
     async def closed(self) -> None:
@@ -200,21 +269,6 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
             return self.is_readable()
         return self._transport.get_extra_info(names.get(info, info))
 
-    async def _data(self, timeout: float | None) -> None:
-        if self._reader is not None:
-            raise RuntimeError("two tasks read the same response")
-        if timeout is None:
-            self._deadline = float("inf")
-        else:
-            self._deadline = deadline = self._loop.time() + timeout
-            if self._timer is None or self._timer_at > deadline:
-                self._arm(deadline)
-        self._reader = self._loop.create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
-
     def _arm(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -223,14 +277,14 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
 
     def _tick(self) -> None:
         self._timer = None
-        reader = self._reader
-        if reader is None or reader.done() or self._deadline == float("inf"):
+        arrival = self._arrival
+        if arrival is None or arrival.done() or self._deadline == float("inf"):
             return
         if self._loop.time() >= self._deadline:
-            reader.set_exception(httpcore.ReadTimeout())
+            arrival.end(httpcore.ReadTimeout())
         else:
             self._arm(self._deadline)
 
     def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        if self._arrival is not None:
+            self._arrival.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import getproxies
 
 import httpx
@@ -14,8 +14,10 @@ from typing_extensions import Self, Unpack
 from ..core.accumulate import Accumulator
 from ..core.hooks import Hooks
 from ..core.options import AffinityChoice, Changes, Options
+from ..core.placement import Placement
 from ..core.readiness import Ready
 from ..core.request import Request
+from ..core.resume_style import ResumeChoice
 from ..core.retry import RetryPolicy
 from ..core.sentinel import NOT_GIVEN, NotGiven
 from ..core.settings import ApiKey, ProxyToken
@@ -23,11 +25,19 @@ from ..core.telemetry import Totals
 from ..core.timers import Timeout
 from ..core.transport import covers
 from ..errors import ConfigurationError, HomingError
+from .attempt import Channel
 from .completions import Chat
-from .conversation import Conversation
-from .exchange import Channel, Exchange
+from .exchange import Exchange
+from .floor import Floors
+from .lean import LeanClient
 from .models import Models
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from ..core.trim import Trim
+    from ..types.params import DefaultParams
+    from .concurrency import AnyStore
+    from .conversation import Conversation
 
 HEALTH_TIMEOUT = 5.0
 """Seconds. SGLang's /health takes at least one by construction; a server that needs five is not healthy."""
@@ -50,15 +60,22 @@ class Client:
     - ``model``: else ``HOMING_MODEL``, else the server is asked once.
     - ``timeout``: a `Timeout`, or a number of seconds that caps each call.
     - ``cold_start_timeout``: seconds to wait for a replica, 1200 because servers may take that long
-      to load; 0 to fail at once.
+      to load; 0 not to wait.
     - ``max_retries``: tries after passing failures of a warm server, 2; ``retry`` takes a whole `RetryPolicy`.
+      With 0, and ``cold_start_timeout=0``, nothing is tried again (what has begun is resumed: ``resume``).
     - ``affinity``: ``"prefix"`` (the default: Modal's headers, a key of its own for each conversation,
       and for loose calls one derived from how their messages begin), ``"none"``, or a strategy.
+    - ``placement``: ``"hash"`` (a random key for each new conversation, which the router hashes), or
+      ``"balanced"``: where a server names its replicas, a few keys are tried out before the first turn,
+      by ``GET /v1/models``, and one that leads to the least busy of them is taken.
     - ``http_client``: your own httpx client, for proxies or certificates of your own. You close it.
     - ``default_headers``, ``default_query``: sent with every request.
+    - ``resume``: ``"auto"`` (the default) goes on with a streamed reply that breaks after something was
+      shown, where server and model are known to do that; ``"never"`` raises; a `ResumeStyle` says how.
     - ``hooks``: what to call when something happens.
 
-    Use one client for the whole program. It is safe to share between the tasks of one event loop.
+    Use one client for the whole program. It is safe to share between threads, the async one between
+    the tasks of one event loop.
     Raises `ConfigurationError` for settings that cannot work.
     """
 
@@ -74,9 +91,11 @@ class Client:
         max_retries: int | None = None,
         retry: RetryPolicy | None = None,
         affinity: AffinityChoice = "prefix",
+        placement: Placement = "hash",
         http_client: httpx.Client | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
+        resume: ResumeChoice = "auto",
         hooks: Hooks | None = None,
     ) -> None:
         options = Options.resolve(
@@ -89,8 +108,10 @@ class Client:
             max_retries=max_retries,
             retry=retry,
             affinity=affinity,
+            placement=placement,
             default_headers=default_headers,
             default_query=default_query,
+            resume=resume,
             hooks=hooks,
         )
         if http_client is not None and not isinstance(http_client, httpx.Client):
@@ -98,7 +119,7 @@ class Client:
                 f"http_client must be an httpx.Client, got {type(http_client).__name__}"
             )
         self._owned = http_client is None
-        self._use(_channel(options, http_client))
+        self._use(_channel(options, http_client), Floors())
 
     @classmethod
     def from_modal(
@@ -121,8 +142,9 @@ class Client:
 
         return cls(server_url(app, name, environment=environment), **settings)
 
-    def _use(self, channel: Channel) -> None:
+    def _use(self, channel: Channel, floors: Floors) -> None:
         self._channel = channel
+        self._floors = floors
         self._options = channel.options
         self.chat = Chat(self)
         self.models = Models(self)
@@ -162,7 +184,7 @@ class Client:
         copy = object.__new__(type(self))
         copy._owned = False
         channel = self._channel
-        copy._use(Channel(channel.options.changed(**changes), channel.http, channel.watched))
+        copy._use(Channel(channel.options.changed(**changes), channel.http, channel.watched), self._floors)
         return copy
 
     def conversation(
@@ -174,9 +196,19 @@ class Client:
         tools: Iterable[Any] | None = None,
         on_busy: Literal["wait", "raise", "cancel"] = "wait",
         affinity_key: str | None = None,
-        **defaults: Any,
+        store: AnyStore | None = None,
+        trim: Trim | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **defaults: Unpack[DefaultParams],
     ) -> Conversation:
-        """Begin a conversation; see `Conversation`. ``defaults`` are parameters of every turn."""
+        """Begin a conversation, or continue the one that ``store`` holds under ``id``; see `Conversation`.
+
+        ``defaults`` are parameters of every turn. With a ``store`` and an ``id`` nothing is read before it is
+        needed: `load_conversation` reads at once, and refuses an id that is not there.
+        """
+        # Here, since stores, tools and trimming come with it: a client that only completes chats needs none of them.
+        from .conversation import Conversation
+
         return Conversation(
             self,
             id,
@@ -185,13 +217,42 @@ class Client:
             tools=tools,
             on_busy=on_busy,
             affinity_key=affinity_key,
+            store=store,
+            trim=trim,
+            metadata=metadata,
             defaults=defaults,
         )
 
+    def load_conversation(
+        self,
+        id: str,  # noqa: A002  # the user's word for it
+        *,
+        store: AnyStore,
+        model: str | None = None,
+        tools: Iterable[Any] | None = None,
+        on_busy: Literal["wait", "raise", "cancel"] = "wait",
+        trim: Trim | None = None,
+        **defaults: Unpack[DefaultParams],
+    ) -> Conversation:
+        """Read a conversation from ``store``, to show its history or to continue it.
+
+        ``model``, ``tools`` and ``defaults`` take the place of the saved ones. Raises `ConversationNotFound`
+        when there is none, `StoreError` when the store fails, and `ConfigurationError` when a newer Homing
+        has written it.
+        """
+        conversation = self.conversation(
+            id, model=model, tools=tools, on_busy=on_busy, store=store, trim=trim, **defaults
+        )
+        conversation.reload()
+        return conversation
+
     def health(self) -> bool:
-        """Ask once, without waiting or retrying, whether a replica is up and well."""
+        """Say whether a replica is up and well, within 5 s and without waiting for one to start.
+
+        Never raises. What may pass is asked about twice more: one replica that drains is no illness.
+        """
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
-        options = self._options.changed(cold_start_timeout=0, max_retries=0, hooks=Hooks())
+        options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
         try:
             Exchange(
                 Channel(options, self._channel.http, self._channel.watched), request
@@ -212,7 +273,12 @@ class Client:
         return Ready(waited=exchange.plan.waited, attempts=exchange.plan.sent)
 
     def _exchange(
-        self, request: Request, *, accumulate: Callable[[], Accumulator] = Accumulator, shows: bool = True
+        self,
+        request: Request,
+        *,
+        accumulate: Callable[[], Accumulator] = Accumulator,
+        shows: bool = True,
+        placed: bool = True,
     ) -> Exchange:
         lookup = None
         if request.params is not None and request.params.get("model") is None:
@@ -222,15 +288,15 @@ class Client:
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
                 satisfied=lambda: learnt.model is not None,
             )
-        return Exchange(self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup)
+        return Exchange(
+            self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed
+        )
 
 
 def _channel(options: Options, http_client: httpx.Client | None) -> Channel:
     if http_client is not None:
         return Channel(options, http_client, watched=False)
     if covers(httpx.URL(options.base_url), proxies=getproxies()):
-        return Channel(
-            options, httpx.Client(transport=Transport(), trust_env=False), watched=True
-        )
+        return Channel(options, LeanClient(Transport()), watched=True)
     limits = httpx.Limits(max_connections=None, keepalive_expiry=4.0)
     return Channel(options, httpx.Client(limits=limits), watched=False)

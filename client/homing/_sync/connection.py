@@ -1,20 +1,20 @@
 # Generated from client/homing/_async/connection.py by scripts/unasync.py: edit that file, not this one.
-"""One HTTP/1.1 connection, the exchanges on it, and the bodies of their answers."""
+"""One HTTP/1.1 connection, and the exchanges on it."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Callable
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import httpcore
 import httpx
 
 from ..core.call import Aborted, Call
-from ..core.framing import LAST_CHUNK, ChunkedBody, HeadEnd
-from ..core.transport import CHUNKED, JOIN_LIMIT, as_httpx_error, body_framing
-from .concurrency import shielded
-from .network import BodyStream, Socket
+from ..core.framing import HeadEnd
+from ..core.heads import HEAD_LIMIT, plain_answer, plain_request
+from ..core.transport import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
+from .network import Socket
 
 
 class Content:
@@ -57,6 +57,7 @@ class Wire(httpcore.NetworkStream):
         self._unread = b""
         self._held: bytes | None = None
         self._written = True
+        self._mute = False
         self._severed = False
         self._read_timeout: float | None = None
 
@@ -67,6 +68,39 @@ class Wire(httpcore.NetworkStream):
         self.call = call
         call.restart()
         call.attach(self.socket.abort)
+
+    def send_plain(self, head: bytes, content: bytes, timeout: float | None) -> None:
+        """Send a whole request."""
+        self._held = head
+        self._send(content, timeout)
+
+    def receive_head(self) -> bytes:
+        """Return an answer's whole head, or as much as there is if it does not come to an end soon."""
+        call = self.call
+        if self._written:
+            call.sent_at = call.clock()
+        head = b""
+        while True:
+            data = self.receive()
+            if not data:
+                return head
+            if call.first_byte_at is None:
+                call.first_byte_at = call.clock()
+            end = self._head.feed(data)
+            if end is not None:
+                self.unread(data[end:])
+                return head + data[:end]
+            head += data
+            if len(head) > HEAD_LIMIT:
+                return head
+
+    def begin_again(self, seen: bytes) -> None:
+        """Let h11 repeat what has happened: it writes to nowhere, and reads what has been ``seen`` first."""
+        self._mute = True
+        self._head = HeadEnd()
+        self._in_head = True
+        self._left = None
+        self.unread(seen)
 
     def begin_body(self, length: int) -> None:
         """Stop at the end of the body now, if ``length`` is one."""
@@ -93,21 +127,29 @@ class Wire(httpcore.NetworkStream):
         """Let h11 come to an end without reading on."""
         self._severed = True
 
-    def receive(self) -> bytes:
-        """Return what the socket has, waiting for it if it has nothing; ``b""`` at its end."""
-        if self._unread:
-            data, self._unread = self._unread, b""
-            return data
+    def take(self) -> bytes:
+        """Return what has been put back, if anything."""
+        data, self._unread = self._unread, b""
+        return data
+
+    def allowance(self) -> float | None:
+        """Return the seconds that a read may block. Raises `Aborted` after the call has been."""
         call = self.call
         if call.aborted:
             raise Aborted
+        return call.allowance(self._read_timeout)
+
+    def receive(self) -> bytes:
+        """Return what the socket has, waiting for it if it has nothing; ``b""`` at its end."""
+        if self._unread:
+            return self.take()
         try:
-            data = self.socket.recv(call.allowance(self._read_timeout))
+            data = self.socket.recv(self.allowance())
         except httpcore.ReadError:
-            if call.aborted:
+            if self.call.aborted:
                 raise Aborted from None
             raise
-        if not data and call.aborted:
+        if not data and self.call.aborted:
             raise Aborted
         return data
 
@@ -134,6 +176,8 @@ class Wire(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """For httpcore: send, the head together with a small body."""
+        if self._mute:
+            return
         if self._held is None:
             self._held = buffer  # the head; httpcore always writes something more, if only b""
         else:
@@ -172,28 +216,89 @@ class Wire(httpcore.NetworkStream):
         return self.socket.get_extra_info(info)
 
 
+@dataclass(slots=True)
+class Answer:
+    """An answer of which the head is there. ``framing`` is that of `body_framing`.
+
+    ``response`` is httpcore's. Without one the exchange was plain: then ``keeps`` says whether the
+    server keeps the connection, and ``sent`` is what `Connection.repeat` takes.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    extensions: Mapping[str, Any]
+    framing: int
+    response: httpcore.Response | None = None
+    keeps: bool = False
+    sent: tuple[httpx.Request, bytes, bytes] | None = None
+
+
 class Connection:
-    """One connection to one origin. ``served`` counts the exchanges that have begun on it."""
+    """One connection to one origin. ``served`` counts the exchanges that have begun on it.
+
+    A plain request and its plain answer pass h11 by. As soon as anything is not plain, h11 is told
+    all that has been sent and received, and judges from there.
+    """
 
     def __init__(self, origin: httpcore.Origin, socket: Socket) -> None:
         self.wire = Wire(socket)
         self.served = 0
-        self._http11 = httpcore.HTTP11Connection(origin=origin, stream=self.wire)
+        self.complete = False
+        """Whether the plain exchange has come to its end, and the server keeps the connection."""
+        self._plain = True
+        self._origin = origin
+        self._http11: httpcore.HTTP11Connection | None = None
 
     def send(
-        self, request: httpcore.Request, call: Call, read_timeout: float | None
-    ) -> tuple[httpcore.Response, int]:
-        """Send ``request``; return its answer as soon as the head is there, and the body's framing."""
+        self, request: httpx.Request, content: bytes | None, call: Call, read_timeout: float | None
+    ) -> Answer:
+        """Send ``request``, whose body is ``content`` if that is bytes; return its answer with the head."""
         self.served += 1
         self.wire.begin(call, read_timeout)
+        head = None
+        if content is not None:
+            url, headers = request.url, request.headers
+            head = plain_request(request.method, url.raw_path, headers.raw, len(content))
+        self._plain = head is not None
+        if head is None or content is None:
+            body = request.stream if content is None else Content(content)
+            return self._through_h11(as_core_request(request, body))
+        return self._send_plain(head, content, request)
+
+    def _send_plain(self, head: bytes, content: bytes, request: httpx.Request) -> Answer:
+        wire = self.wire
+        self.complete = False
+        try:
+            wire.send_plain(head, content, request.extensions.get("timeout", {}).get("write"))
+        except httpcore.WriteError:
+            pass  # the server may have said why it closed
+        seen = wire.receive_head()
+        plain = plain_answer(seen)
+        if plain is None:
+            return self.repeat(request, content, seen)
+        wire.begin_body(UNTIL_CLOSE)
+        extensions = {"http_version": b"HTTP/1.1", "reason_phrase": plain.reason, "network_stream": wire}
+        sent = request, content, seen
+        return Answer(plain.status, plain.headers, extensions, plain.framing, keeps=plain.keeps, sent=sent)
+
+    def repeat(self, request: httpx.Request, content: bytes, seen: bytes) -> Answer:
+        """Let h11 judge a plain exchange, of whose answer this head has been seen."""
+        self._plain = False
+        self.wire.begin_again(seen)
+        return self._through_h11(as_core_request(request, Content(content)))
+
+    def _through_h11(self, request: httpcore.Request) -> Answer:
+        if self._http11 is None:
+            self._http11 = httpcore.HTTP11Connection(origin=self._origin, stream=self.wire)
         response = self._http11.handle_request(request)
         framing = body_framing(request.method.decode("ascii"), response.status, response.headers)
         self.wire.begin_body(framing)
-        return response, framing
+        return Answer(response.status, response.headers, response.extensions, framing, response)
 
     def is_reusable(self) -> bool:
         """Tell whether the last exchange is complete and the server keeps the connection."""
-        return self._http11.is_idle() and self.wire.is_clean()
+        idle = self.complete if self._plain else self._http11 is not None and self._http11.is_idle()
+        return idle and self.wire.is_clean()
 
     def is_stale(self) -> bool:
         """Tell whether the server has closed it, or sent what nobody asked for."""
@@ -205,97 +310,4 @@ class Connection:
         self.wire.socket.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._http11.info()}>"
-
-
-class Body(BodyStream):
-    """The body of an answer: an httpx stream, and `read` for whoever wants no more than the bytes.
-
-    Each piece is what one read of the socket brought. Closing it before its end closes the
-    connection, so that the engine stops; a body that has been read to its end, or of which
-    the last chunk has arrived, leaves the connection to the next request.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        response: httpcore.Response,
-        framing: int,
-        release: Callable[[Connection], None],
-    ) -> None:
-        self._connection = connection
-        self._wire = connection.wire
-        self._response = response
-        self._release = release
-        self._closed = False
-        self._begun = False
-        self._plain = ChunkedBody() if framing == CHUNKED else None
-        self._parts = cast("Iterator[bytes]", response.stream).__iter__()
-
-    def read(self) -> bytes:
-        """Return the next piece, ``b""`` at the end.
-
-        Raises httpx's transport errors; `httpx.ReadTimeout` also at the call's deadline.
-        """
-        if self._closed:
-            raise httpx.StreamClosed
-        try:
-            plain = self._plain
-            if plain is not None:
-                wire = self._wire
-                while plain.rest is None:
-                    payload = plain.feed(wire.receive())
-                    if payload:
-                        return payload
-                self._hand_over(plain)
-            self._begun = True
-            for part in self._parts:
-                return part
-            self._begun = False
-            return b""
-        except BaseException as error:
-            self.close()
-            translated = as_httpx_error(error)
-            if translated is error:
-                raise
-            raise translated from error
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = self.read()
-        if not piece:
-            raise StopIteration
-        return piece
-
-    def close(self) -> None:
-        """Give the connection back if the body is complete, else close it. Once; again does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            shielded(self._finish)
-        finally:
-            self._release(self._connection)
-
-    def _hand_over(self, plain: ChunkedBody) -> None:
-        """Leave what remains of the body to h11."""
-        if plain.fault is not None:
-            raise httpcore.RemoteProtocolError(plain.fault)
-        self._plain = None
-        self._wire.begin_rest(plain.rest or b"")
-
-    def _finish(self) -> None:
-        plain = self._plain
-        if plain is not None and plain.fault is None and plain.rest == LAST_CHUNK:
-            self._hand_over(plain)
-            self._begun = True
-        else:
-            self._wire.sever()
-        if self._begun:
-            # To its end, not away from it: a generator left halfway is closed who knows when.
-            with contextlib.suppress(httpcore.ReadError, httpcore.RemoteProtocolError):
-                for _ in self._parts:
-                    pass
-        self._response.close()
+        return f"<{type(self).__name__} served={self.served} reusable={self.is_reusable()}>"

@@ -56,6 +56,11 @@ class Socket:
 
     def __init__(self, raw: socket.socket) -> None:
         self._raw = raw
+        # Under TLS what is there may already be inside of the library, where no wait would see it.
+        self._plain = not isinstance(raw, ssl.SSLSocket)
+        self._arrives = _reading(raw)
+        self._empty = False
+        """Whether nothing is likely to be there: then waiting comes first, and saves a system call."""
 
     def recv(self, timeout: float | None) -> bytes:
         """Return what has come, waiting for it if nothing has; ``b""`` at the end of the connection.
@@ -64,22 +69,28 @@ class Socket:
         """
         raw = self._raw
         deadline = None
-        while True:
-            try:
-                return raw.recv(READ_SIZE)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                writing = False
-            except ssl.SSLWantWriteError:
-                writing = True
-            except OSError as error:
-                raise httpcore.ReadError(str(error)) from error
-            if timeout is not None:
-                if deadline is None:
-                    deadline = time.monotonic() + timeout
-                else:  # TLS may need several rounds for one byte of content
-                    timeout = deadline - time.monotonic()
-            if not _wait(raw, timeout, writing=writing):
-                raise httpcore.ReadTimeout
+        writing = False
+        try:
+            while True:
+                if not self._empty:
+                    try:
+                        data = raw.recv(READ_SIZE)
+                        self._empty = self._plain and len(data) < READ_SIZE
+                        return data
+                    except (BlockingIOError, ssl.SSLWantReadError):
+                        writing = False
+                    except ssl.SSLWantWriteError:
+                        writing = True
+                self._empty = False
+                if timeout is not None:
+                    if deadline is None:
+                        deadline = time.monotonic() + timeout
+                    else:  # TLS may need several rounds for one byte of content
+                        timeout = deadline - time.monotonic()
+                if not (_wait(raw, timeout, writing=True) if writing else self._arrives(timeout)):
+                    raise httpcore.ReadTimeout
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile, so that there is nothing to wait for
+            raise httpcore.ReadError(str(error)) from error
 
     def send(self, data: bytes, timeout: float | None) -> None:
         """Hand ``data`` to the network. Raises `httpcore.WriteTimeout`, `httpcore.WriteError`.
@@ -87,6 +98,7 @@ class Socket:
         As in httpcore the timeout is for each step, not for all of a large body.
         """
         raw = self._raw
+        self._empty = self._plain
         rest = memoryview(data)
         while rest:
             try:
@@ -109,6 +121,7 @@ class Socket:
 
     def close(self) -> None:
         """Close at once, with no word to the other side."""
+        self._empty = False  # or a reader would wait for a descriptor that may be another's by then
         self._raw.close()
 
     def closed(self) -> None:
@@ -120,7 +133,7 @@ class Socket:
 
     def is_readable(self) -> bool:
         """Tell whether `recv` would return at once. On an idle connection that means: it is of no use."""
-        return self._raw.fileno() < 0 or _wait(self._raw, 0.0, writing=False)
+        return self._raw.fileno() < 0 or self._arrives(0.0)
 
     def get_extra_info(self, info: str) -> Any:
         """As in httpcore: ``socket``, ``ssl_object``, ``client_addr``, ``server_addr``, ``is_readable``."""
@@ -239,6 +252,16 @@ def _breakable(stream: Socket, call: Call) -> Any:
         raise Aborted
 
 
+def _reading_with_poll(raw: socket.socket) -> Callable[[float | None], bool]:
+    poll = select.poll()
+    poll.register(raw, select.POLLIN)
+    return lambda timeout: bool(poll.poll(None if timeout is None else max(0.0, timeout * 1000)))
+
+
+def _reading_with_select(raw: socket.socket) -> Callable[[float | None], bool]:
+    return lambda timeout: _wait_with_select(raw, timeout, writing=False)
+
+
 def _wait_with_poll(raw: socket.socket, timeout: float | None, *, writing: bool) -> bool:
     poll = select.poll()
     poll.register(raw, select.POLLOUT if writing else select.POLLIN)
@@ -255,3 +278,5 @@ def _wait_with_select(raw: socket.socket, timeout: float | None, *, writing: boo
 
 # select() cannot watch descriptors above 1023; Windows has nothing else.
 _wait: Callable[..., bool] = _wait_with_poll if hasattr(select, "poll") else _wait_with_select
+_reading = _reading_with_poll if hasattr(select, "poll") else _reading_with_select
+"""Makes the wait of one socket for what comes, which happens for each token."""

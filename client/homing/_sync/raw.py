@@ -15,7 +15,8 @@ from ..types import ChatCompletion
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from ..types.params import ChatCompletionMessageParam, CreateParams
+    from ..types.message_params import ChatCompletionMessageParam
+    from ..types.params import CreateParams
     from .completions import Completions
 
 R = TypeVar("R")

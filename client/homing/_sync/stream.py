@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
 from pydantic import BaseModel
 from typing_extensions import Self
 
 from ..core.hooks import logger
-from ..core.parsed import parse_completion
+from ..core.reading import Item, Mode
 from ..errors import APIError
 from ..types import ChatCompletion, ChatCompletionChunk
 from ..types.events import ContentDelta, StreamEvent
-from ..types.parsed import ParsedChatCompletion
-from .exchange import Exchange, Item, Mode
+from .exchange import Exchange
+
+if TYPE_CHECKING:
+    from ..types.parsed import ParsedChatCompletion
 
 T = TypeVar("T")
 
@@ -35,7 +36,9 @@ class ItemStream(Generic[T]):
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._items: deque[Item] = deque()
+        # Made one by one as they are asked for: a read may bring a thousand, and so many objects at
+        # once keep the garbage collector busy.
+        self._items: Iterator[Item] = iter(())
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -50,20 +53,24 @@ class ItemStream(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        items = self._items
-        while not items:
+        while True:
+            for item in self._items:
+                return item  # type: ignore[return-value]
             if not self._more(self._mode):
                 raise StopIteration
-        return items.popleft()  # type: ignore[return-value]
 
     def _more(self, mode: Mode) -> bool:
         """Fetch the next items; return whether there may be more."""
         if self._ended:
             return False
-        exchange = self._exchange
-        exchange.mode = mode
         try:
-            batch = exchange.next_batch()
+            self._exchange.mode = mode
+            try:
+                batch = self._next_batch()
+            except APIError as error:
+                if not self._replaces(error):
+                    raise
+                batch = self._next_batch()
         except BaseException as error:
             self._ended = True
             self._settle(error)
@@ -72,9 +79,16 @@ class ItemStream(Generic[T]):
             self._ended = True
             self._settle(None)
             return False
-        if batch:
-            self._items.extend(batch)
+        self._items = iter(batch)
         return True
+
+    def _next_batch(self) -> Any:
+        # Hands on what the exchange returns, which is awaited above: a coroutine less for each token.
+        return self._exchange.next_batch()
+
+    def _replaces(self, error: APIError) -> bool:
+        """Tell whether the exchange that has failed has been replaced by another, which may do better."""
+        return False
 
     def _settle(self, error: BaseException | None) -> None:
         """Called once, when the call has ended in whatever way."""
@@ -89,6 +103,11 @@ class ItemStream(Generic[T]):
         """Whether the caller ended the stream before its end."""
         return self._exchange.stopped
 
+    @property
+    def resumes(self) -> int:
+        """How often the stream broke and went on where it was, in another request."""
+        return self._exchange.plan.resumes
+
     def cancel(self) -> None:
         """End the call at once, from any thread or task. What had come stays readable."""
         if not self._ended:
@@ -100,8 +119,10 @@ class ItemStream(Generic[T]):
             return
         self._ended = True
         self._exchange.stop()
-        self._exchange.close()
-        self._settle(None)
+        try:
+            self._exchange.close()
+        finally:
+            self._settle(None)
 
 
     def __del__(self) -> None:
@@ -145,7 +166,7 @@ class ChatStream(ItemStream[StreamEvent]):
     def until_done(self) -> Self:
         """Read to the end."""
         while self._more("text"):
-            self._items.clear()
+            self._items = iter(())
         return self
 
     def get_final_completion(self) -> ChatCompletion:
@@ -163,6 +184,8 @@ class ChatStream(ItemStream[StreamEvent]):
         completion = self.current_completion_snapshot
         if self._response_format is None:
             return completion
+        from ..core.parsed import parse_completion  # few need it, and it builds models
+
         parsed: ParsedChatCompletion[Any] = parse_completion(completion, self._response_format)
         return parsed
 
@@ -175,23 +198,21 @@ class ChatStream(ItemStream[StreamEvent]):
 class TextIterator:
     """Iterates over a stream's text only."""
 
-    __slots__ = ("_items", "_stream")
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: ItemStream[Any]) -> None:
         self._stream = stream
-        self._items = stream._items
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
-        items = self._items
+        stream = self._stream
         while True:
-            while items:
-                item = items.popleft()
+            for item in stream._items:
                 if isinstance(item, str):
                     return item
                 if isinstance(item, ContentDelta) and item.index == 0:
                     return item.delta
-            if not self._stream._more("text"):
+            if not stream._more("text"):
                 raise StopIteration

@@ -23,13 +23,13 @@ from ..core.pool import Origin, Pool, Ticket
 from ..core.transport import (
     KEEPALIVE_EXPIRY,
     STALE_NOTICE,
-    as_core_request,
     as_httpx_error,
     check_limits,
     origin_of,
 )
 from ..errors import ConfigurationError
-from .connection import Body, Connection, Content
+from .body import Body
+from .connection import Answer, Connection
 from .network import Waiter, connect, current_run, is_over
 
 BODY = "homing.body"
@@ -85,16 +85,20 @@ class Transport(httpx.BaseTransport):
             raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {call!r}")
         origin = origin_of(request.url)
         try:
-            connection, response, framing = self._exchange(request, origin, call, read_timeout)
+            connection, answer = self._exchange(request, origin, call, read_timeout)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise as_httpx_error(error) from error
-        body = Body(connection, response, framing, self._releaser(origin))
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
+        body = Body(connection, answer, functools.partial(self._take_back, self.pool, origin))
+        response = httpx.Response(
+            answer.status,
+            headers=answer.headers,
             stream=body,
-            extensions={**response.extensions, BODY: body},
+            extensions={**answer.extensions, BODY: body},
         )
+        answer.headers, answer.extensions = [], {}  # the response has its own; the body is kept as long as a stream
+        if answer.response is None:
+            response.headers.encoding = "ascii"  # plain heads hold nothing else; httpx would decode all to find out
+        return response
 
     def close(self) -> None:
         """Close all connections; requests under way end with `Aborted`."""
@@ -109,17 +113,15 @@ class Transport(httpx.BaseTransport):
 
     def _exchange(
         self, request: httpx.Request, origin: Origin, call: Call, read_timeout: float | None
-    ) -> tuple[Connection, httpcore.Response, int]:
+    ) -> tuple[Connection, Answer]:
         # A body that is bytes can be sent a second time, an iterator cannot.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
         fresh = False
         while True:
             connection = self._acquire(request, origin, call, fresh=fresh)
-            message = as_core_request(request, stream if content is None else Content(content))
             try:
-                response, framing = connection.send(message, call, read_timeout)
-                return connection, response, framing
+                return connection, connection.send(request, content, call, read_timeout)
             except BaseException as error:
                 self.pool.discard(connection)
                 if fresh or content is None or not self._was_stale(connection, call, error):
@@ -137,7 +139,9 @@ class Transport(httpx.BaseTransport):
     def _acquire(self, request: httpx.Request, origin: Origin, call: Call, *, fresh: bool) -> Connection:
         timeouts = request.extensions.get("timeout", {})
         while True:
-            connection = self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
+            connection = None if fresh else self.pool.take_idle(origin, now=self._clock())
+            if connection is None:
+                connection = self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
             if connection is None:
                 return self._open(request, origin, call, timeouts.get("connect"))
             if not connection.is_stale():
@@ -186,23 +190,17 @@ class Transport(httpx.BaseTransport):
         except BaseException:
             self.pool.failed()
             raise
-        core_origin = httpcore.Origin(scheme.encode("ascii"), host.encode("ascii"), port)
-        connection = Connection(core_origin, socket)
+        connection = Connection(_core_origin(origin), socket)
         self.pool.opened(connection)
         return connection
 
-    def _releaser(self, origin: Origin) -> Callable[[Connection], None]:
-        pool = self.pool
-
-        def release(connection: Connection) -> None:
-            call = connection.wire.call
-            call.detach()
-            if connection.is_reusable() and not call.aborted:
-                pool.checkin(connection, origin, now=self._clock())
-            else:
-                pool.discard(connection)
-
-        return release
+    def _take_back(self, pool: Pool[Connection], origin: Origin, connection: Connection) -> None:
+        call = connection.wire.call
+        call.detach()
+        if connection.is_reusable() and not call.aborted:
+            pool.checkin(connection, origin, now=self._clock())
+        else:
+            pool.discard(connection)
 
     def _check_home(self) -> None:
         """Leave behind the connections of a process that forked or a loop that ended; refuse to mix loops."""
@@ -233,3 +231,9 @@ class Transport(httpx.BaseTransport):
         context = self._make_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
+
+
+@functools.lru_cache(maxsize=64)
+def _core_origin(origin: Origin) -> httpcore.Origin:
+    scheme, host, port = origin
+    return httpcore.Origin(scheme.encode("ascii"), host.encode("ascii"), port)

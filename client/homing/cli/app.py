@@ -7,15 +7,22 @@ from collections.abc import Mapping
 from typing import cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from homing.errors import HomingError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     # name: (module:attribute, what `homing --help` says)
+    "chat": ("homing.cli.chat.command:chat", "Talk to the model, at the terminal or in a pipe."),
+    "wait": ("homing.cli.wait:wait", "Wake a server and wait until a replica answers."),
+    "status": ("homing.cli.status:status", "Ask once whether a replica is up."),
+    "doctor": ("homing.cli.doctor:doctor", "Find out what is wrong with a server, and the fix."),
+    "bench": ("homing.cli.bench.command:bench", "Load a server, with and without affinity."),
     "up": ("homing.cli.up:up", "Serve a local stand-in for your Modal server."),
     "engine": ("homing.cli.engine:engine", "Install SGLang for `homing up --engine sglang` without a GPU."),
     "deploy": ("homing.cli.deploy:deploy", "Deploy an SGLang server to Modal."),
     "server": ("homing.cli.server:server", "Show, read and stop a deployed server."),
+    "completion": ("homing.cli.completion:completion", "Print what bash, zsh or fish completes by."),
 }
 
 
@@ -34,7 +41,14 @@ class CommandTable(click.Group):
         try:
             return cast(click.Command, getattr(importlib.import_module(module), attribute))
         except HomingError as error:  # names the extra to install
+            if ctx.resilient_parsing:  # a shell completes: it has no use for messages
+                return None
             raise click.ClickException(str(error)) from error
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command from the table, without importing anything; or an option of `homing` itself."""
+        names = [CompletionItem(n, help=h) for n, (_, h) in COMMANDS.items() if n.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the table, without importing anything."""

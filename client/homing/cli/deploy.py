@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from homing_server.presets import DEFAULT_PRESET, PRESETS
 from homing_server.pricing import PRICED_ON, gpu_price, hourly, region_multiplier
 from homing_server.recipe import scaling, serving, steps
 from homing_server.settings import SETTINGS_VARIABLE, ServerSettings
+
+from .changes import parse_changes
 
 _MODULES = {"server": "homing_server.server", "http_server": "homing_server.sglang_low_latency"}
 
@@ -77,20 +78,6 @@ def deploy(
 
     url = server_url(settings.app, settings.class_name, environment=modal_environment)
     _echo(["", *usage(settings, url), "", *costs(settings, gpu_price)])
-
-
-def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; a value is JSON if it can be, else text. Pure."""
-    found: dict[str, Any] = {}
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(f"--set wants KEY=VALUE, got {key!r}")
-        try:
-            found[key.strip()] = json.loads(text)
-        except json.JSONDecodeError:
-            found[key.strip()] = text
-    return found
 
 
 def read_settings(preset: str, overrides: dict[str, Any]) -> ServerSettings:

@@ -54,7 +54,7 @@ def _speed(context: click.Context, parameter: click.Parameter, value: float) -> 
 @click.option("--exit-grace", default=15.0, show_default=True, help="Seconds a leaving replica may finish in.")
 @click.option("--latency", default=0.0, show_default=True, help="Seconds added to each request.")
 @click.option("--proxy-token", envvar="HOMING_UP_PROXY_TOKEN", help="Require this token, wk-….ws-…")
-@click.option("--api-key", envvar="HOMING_UP_API_KEY", help="Key that the engines require.")
+@click.option("--api-key", envvar="HOMING_UP_API_KEY", help="Key that emulated engines require.")
 @click.option(
     "--engine",
     type=click.Choice(["emulated", "sglang"]),
@@ -104,6 +104,9 @@ def _settings(options: dict[str, Any]) -> EdgeSettings:
     real = options["engine"] == "sglang"
     if backends and real:
         raise click.UsageError("--url brings its own engines: leave --engine out")
+    if options["api_key"] and (backends or real):
+        # Taken silently, it would let everybody in who was thought to be kept out.
+        raise click.UsageError("--api-key is for emulated engines: protect this edge with --proxy-token")
     fixed = options["replicas"] or (1 if real and not options["min_replicas"] else None)
     minimum, maximum = (fixed, fixed) if fixed else (options["min_replicas"], options["max_replicas"])
     maximum = min(maximum, len(backends)) if backends else maximum

@@ -30,9 +30,10 @@ migration or a checkpoint on a slow disk may take seconds, and giving up loses a
 OPEN_PAUSE = 0.05
 """Longest pause in seconds between attempts to open: about one journal switch."""
 
-MAX_IDLE_READERS = 8
-"""Connections kept for reading. Opening one costs a fraction of a millisecond, keeping one
-costs three file handles and its page cache."""
+MAX_READERS = 8
+"""Connections for reading, opened when needed and kept; more readers than that wait for their turn of a
+fraction of a millisecond. Each costs two file handles and its page cache, and closing one gives no handle
+back while others are open (SQLite holds it for the sake of its POSIX locks)."""
 
 _OPENING = threading.Lock()
 """One opening at a time per process: see `_create_private`."""
@@ -156,23 +157,25 @@ class _Readers:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
+        self._places = threading.Semaphore(MAX_READERS)
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
 
     @contextmanager
     def one(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        connection = connection or self._connect()
-        try:
-            yield connection
-        finally:
+        with self._places:
             with self._lock:
-                kept = not self._closed and len(self._idle) < MAX_IDLE_READERS
-                if kept:
-                    self._idle.append(connection)
-            if not kept:
-                connection.close()
+                connection = self._idle.pop() if self._idle else None
+            connection = connection or self._connect()
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    kept = not self._closed
+                    if kept:
+                        self._idle.append(connection)
+                if not kept:
+                    connection.close()
 
     def close(self) -> None:
         with self._lock:
@@ -189,9 +192,13 @@ def _connect(path: Path, *, synchronous: str, busy_timeout: float) -> sqlite3.Co
         isolation_level=None,  # BEGIN and COMMIT are ours to say
         check_same_thread=False,  # used by one thread at a time: the writer, or a borrower
     )
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync alone does not reach the disk
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync alone does not reach the disk
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:  # the first statement finds out that the file is no database
+        connection.close()
+        raise
     return connection
 
 

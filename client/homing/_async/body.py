@@ -1,0 +1,188 @@
+"""The body of an answer, and what becomes of its connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+import httpcore
+import httpx
+
+from ..core.call import Aborted
+from ..core.framing import LAST_CHUNK, ChunkedBody
+from ..core.transport import CHUNKED, as_httpx_error
+from .concurrency import shielded
+from .connection import AsyncAnswer, AsyncConnection, AsyncContent
+from .network import AsyncBodyStream
+
+
+class AsyncBody(AsyncBodyStream):
+    """The body of an answer: an httpx stream, and `read` for whoever wants no more than the bytes.
+
+    Each piece is what one read of the socket brought. Closing it before its end closes the
+    connection, so that the engine stops; a body that has been read to its end, or of which
+    the last chunk has arrived, leaves the connection to the next request.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection, answer: AsyncAnswer, release: Callable[[AsyncConnection], None]
+    ) -> None:
+        self._connection = connection
+        self._wire = connection.wire
+        self._answer = answer
+        self._release = release
+        self._closed = False
+        self._begun = False
+        framing = answer.framing
+        self._chunks = ChunkedBody() if framing == CHUNKED else None
+        self._left = framing if answer.response is None and framing >= 0 else None
+        self._parts = _parts(answer)
+
+    async def read(self) -> bytes:
+        """Return the next piece, ``b""`` at the end.
+
+        Raises httpx's transport errors; `httpx.ReadTimeout` also at the call's deadline.
+        """
+        if self._closed:
+            raise httpx.StreamClosed
+        try:
+            if self._left is not None:
+                return await self._read_left(self._left)
+            chunks = self._chunks
+            if chunks is not None:
+                wire = self._wire
+                while chunks.rest is None:
+                    # What `receive` does, without a coroutine more for each token.
+                    data = wire.take() or await wire.socket.recv(wire.allowance())
+                    payload = chunks.feed(data)
+                    if payload:
+                        return payload
+                if await self._is_over(chunks):
+                    return b""
+                await self._hand_over(chunks)
+            self._begun = True
+            async for part in self._parts:
+                return part
+            self._begun = False
+            return b""
+        except BaseException as error:
+            aborted = self._wire.call.aborted
+            await self.aclose()
+            translated = Aborted() if aborted and isinstance(error, httpcore.ReadError) else as_httpx_error(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    async def _read_left(self, left: int) -> bytes:
+        if not left:
+            return b""
+        data = await self._wire.receive()
+        if not data:
+            raise httpcore.RemoteProtocolError(
+                "peer closed connection without sending complete message body "
+                f"(received {self._answer.framing - left} bytes, expected {self._answer.framing})"
+            )
+        if len(data) > left:
+            self._wire.unread(data[left:])
+            data = data[:left]
+        self._left = left - len(data)
+        return data
+
+    async def _is_over(self, chunks: ChunkedBody) -> bool:
+        """Tell whether a plain exchange's body ends here, as nearly all do."""
+        if self._answer.response is not None or chunks.fault is not None:
+            return False
+        rest = chunks.rest or b""
+        while len(rest) < len(LAST_CHUNK) and LAST_CHUNK.startswith(rest):
+            data = await self._wire.receive()
+            if not data:
+                break
+            rest += data
+        chunks.rest = rest
+        if not rest.startswith(LAST_CHUNK):
+            return False
+        self._wire.unread(rest[len(LAST_CHUNK) :])
+        self._chunks, self._left = None, 0
+        return True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self.read()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body is complete, else close it. Once; again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        response = self._answer.response
+        try:
+            if response is None:
+                self._finish_plain()
+            else:
+                await shielded(lambda: self._finish(response))
+        finally:
+            self._release(self._connection)
+
+    async def _hand_over(self, chunks: ChunkedBody) -> None:
+        """Leave what remains of the body to h11."""
+        if chunks.fault is not None:
+            raise httpcore.RemoteProtocolError(chunks.fault)
+        self._chunks = None
+        if self._answer.sent is not None:
+            self._answer = await self._connection.repeat(*self._answer.sent)
+            self._parts = _parts(self._answer)
+        self._wire.begin_rest(chunks.rest or b"")
+
+    def _finish_plain(self) -> None:
+        chunks = self._chunks
+        ended = self._left == 0 if chunks is None else chunks.fault is None and chunks.rest == LAST_CHUNK
+        self._connection.complete = ended and self._answer.keeps
+        if not self._connection.complete:
+            self._connection.close()
+
+    async def _finish(self, response: httpcore.Response) -> None:
+        chunks = self._chunks
+        if chunks is not None and chunks.fault is None and chunks.rest == LAST_CHUNK:
+            await self._hand_over(chunks)
+            self._begun = True
+        else:
+            self._wire.sever()
+        if self._begun:
+            # To its end, not away from it: a generator left halfway is closed who knows when.
+            with contextlib.suppress(httpcore.ReadError, httpcore.RemoteProtocolError):
+                async for _ in self._parts:
+                    pass
+        await response.aclose()
+
+
+class AsyncPieces:
+    """The body of an answer that another transport has brought, or one that has to be decoded: the same for reading."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        plain = response.headers.get("content-encoding", "identity") == "identity"
+        body = response.stream if plain else response.aiter_bytes()
+        self._pieces = cast("AsyncIterator[bytes]", body).__aiter__()
+
+    async def read(self) -> bytes:
+        """Return the next piece, ``b""`` at the end. Raises httpx's errors."""
+        async for piece in self._pieces:
+            if piece:
+                return piece
+        return b""
+
+    async def aclose(self) -> None:
+        """Close what is still open of it: trio wants a generator closed by its user."""
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _parts(answer: AsyncAnswer) -> AsyncIterator[bytes]:
+    """Return the body as httpcore reads it; none of a plain exchange."""
+    return cast("AsyncIterator[bytes]", answer.response.stream if answer.response else AsyncContent(b"")).__aiter__()

@@ -1,0 +1,217 @@
+"""What has been said in a conversation, and the store that keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.draft import check_undo
+from ..core.header import Header
+from ..core.telemetry import Totals
+from ..core.transcript import Transcript, Turn
+from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
+from ..reply import Reply
+from .archive import AsyncArchive
+from .concurrency import to_the_end
+from .floor import AsyncFloor, AsyncFloors, OnBusy
+
+if TYPE_CHECKING:
+    from .concurrency import AnyStore
+
+
+class AsyncHistory:
+    """The lasting half of an `AsyncConversation`: turns and settings, in memory and in a store.
+
+    What changes them happens on the floor, one at a time, and enters the store first.
+    """
+
+    def __init__(
+        self,
+        floors: AsyncFloors,
+        conversation_id: str,
+        header: Header,
+        transcript: Transcript,
+        *,
+        on_busy: OnBusy,
+        store: AnyStore | None,
+        is_new: bool,
+        own_key: bool,
+    ) -> None:
+        if on_busy not in ("wait", "raise", "cancel"):
+            raise ConfigurationError(f"on_busy must be 'wait', 'raise' or 'cancel', got {on_busy!r}")
+        self.id = conversation_id
+        self.affinity_key = header.affinity_key
+        self.model = header.model
+        self.defaults = header.defaults
+        self.metadata = header.metadata
+        self.on_busy: OnBusy = on_busy
+        self.totals = Totals()
+        self._other = header.other
+        self._own_key = own_key
+        # A key that no turn has used yet and nobody has chosen: placement may exchange it for another.
+        self._fresh = None if own_key else header.affinity_key
+        self._transcript = transcript
+        self._floor = AsyncFloor() if store is None else floors.of(store, conversation_id)
+        self._archive = (
+            None if store is None else AsyncArchive(store, conversation_id, self._floor, is_new=is_new)
+        )
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """All messages, the system prompt first, as copies. What is trimmed from prompts is still here."""
+        return self._known().messages
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The finished turns, oldest first."""
+        return tuple(self._known().turns)
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt."""
+        return self._known().system
+
+    async def undo(self, n: int = 1) -> tuple[Turn, ...]:
+        """Take back the last ``n`` turns, in the store too, and return them."""
+        await self._floor.take(self.id, self.on_busy)
+        try:
+            await self._open(fresh=False)
+            kept, undone = check_undo(self._transcript.turns, n)
+            await to_the_end(lambda: self._take_over(kept))
+        finally:
+            self._floor.leave()
+        return undone
+
+    async def save(self) -> None:
+        """Save what is not saved yet: a turn whose save had failed, `metadata`, a new affinity key.
+
+        Turns save themselves. Raises `VersionConflict`, and `StoreError` when the store fails again.
+        """
+        self._stored()
+        await self._floor.take(self.id, self.on_busy)
+        try:
+            await self._open(fresh=False)
+            await to_the_end(lambda: self._take_over(self._transcript.turns))
+        finally:
+            self._floor.leave()
+
+    async def reload(self) -> None:
+        """Take over the newest state from the store: after a `VersionConflict`, or to look before the first turn.
+
+        Turns that could not be saved are dropped. Raises `ConversationNotFound` when there is none.
+        """
+        self._stored()
+        await self._floor.take(self.id, self.on_busy)
+        try:
+            if not await self._load():
+                raise ConversationNotFound(f"there is no conversation {self.id!r} in the store")
+        finally:
+            self._floor.leave()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the conversation as plain data, ready for JSON. `from_dict` reads it back.
+
+        Like a store, it leaves out what is code or belongs to one process: the functions of tools
+        (what the model is told of them is kept), timeouts, extra headers. Give them again.
+        """
+        turns = self._known().to_dict()["turns"]
+        return {**self._header().to_dict(), "id": self.id, "turns": turns}
+
+    def transcript(self) -> str:
+        """Return it for reading, as Markdown."""
+        return self._known().to_markdown()
+
+    def _repr_markdown_(self) -> str:
+        return self.transcript()
+
+    def __repr__(self) -> str:
+        archive = self._archive
+        turns = len(self._transcript.turns) if archive is None or archive.opened else "not loaded"
+        return f"<{type(self).__name__} {self.id} turns={turns}>"
+
+    # -- with the floor ------------------------------------------------------------------------
+
+    async def _open(self, *, fresh: bool) -> bool:
+        """Bring in the stored state where it is not known yet; return whether something was brought in.
+
+        ``fresh``: what is to come may build on whatever is the newest, and was not meant for a certain state.
+        """
+        archive = self._archive
+        if archive is None:
+            return False
+        if archive.opened:
+            if not archive.behind():
+                return False
+            if not fresh or not archive.is_saved(self._transcript.turns):
+                raise VersionConflict(
+                    f"conversation {self.id!r} has moved on, and this object holds an older state: "
+                    "reload() brings the newest, then look and try again",
+                    expected=archive.version,
+                    found=self._floor.version,
+                )
+        return await self._load()
+
+    async def _load(self) -> bool:
+        archive = self._stored()
+        first = not archive.opened
+        loaded = await archive.load()
+        if loaded is None:
+            return False
+        header, turns = loaded
+        self._transcript = Transcript(header.system, turns)
+        if not (first and self._own_key):
+            self.affinity_key = header.affinity_key
+            self._fresh = None
+        self.model = self.model or header.model
+        self.defaults = {**header.defaults, **self.defaults}  # what the program says today
+        self.metadata = {**header.metadata, **self.metadata} if first else header.metadata
+        self._other = header.other
+        return True
+
+    async def _record(self, turn: Turn, upto: int | None, reply: Reply[Any]) -> None:
+        """Let a turn enter: in the store first."""
+        turns = self._transcript.with_turn(turn, upto=upto)
+        try:
+            await self._take_over(turns)
+        except VersionConflict as conflict:
+            conflict.reply = reply
+            raise
+        except HomingError as error:
+            self._transcript.turns = turns  # ahead of the store; the next save makes up for it
+            raise _not_saved(error, reply) from error
+
+    def _came_home(self, key: str | None) -> None:
+        """Keep the key that a turn has used, unless it was changed meanwhile."""
+        if key is not None and self.affinity_key == self._fresh:
+            self.affinity_key = key
+        self._fresh = None
+
+    async def _take_over(self, turns: list[Turn]) -> None:
+        if self._archive is not None:
+            await self._archive.save(turns, self._header().to_dict())
+        self._transcript.turns = turns
+
+    def _header(self) -> Header:
+        return Header(
+            self.affinity_key, self._transcript.system, self.model, self.defaults, self.metadata, self._other
+        )
+
+    def _stored(self) -> AsyncArchive:
+        if self._archive is None:
+            raise ConfigurationError("this conversation has no store: client.conversation(id, store=...) has one")
+        return self._archive
+
+    def _known(self) -> Transcript:
+        if self._archive is not None and not self._archive.opened:
+            raise ConfigurationError(
+                f"conversation {self.id!r} has not been read from its store yet: call reload(), or send something"
+            )
+        return self._transcript
+
+
+def _not_saved(error: HomingError, reply: Reply[Any]) -> StoreError:
+    failure = StoreError(
+        f"{error} (The reply came, and stands in the history: it is this error's `reply`. save() tries again, "
+        "and so does the next turn. Do not ask again.)"
+    )
+    failure.reply = reply
+    return failure

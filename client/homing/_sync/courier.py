@@ -1,0 +1,135 @@
+# Generated from client/homing/_async/courier.py by scripts/unasync.py: edit that file, not this one.
+"""Other SDKs' requests, brought home: affinity, cold starts and Modal's proxy auth below the SDK."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..core.borrowed import SEEN, Terms, cold_start_answer, failure_of, origin_of, refusal_of, with_affinity
+from ..core.hooks import call_hook, logger
+from ..core.readiness import Readiness, Ticket
+from ..core.turn import Attempts, Hold, Plan, Send, Sleep, attempts
+from ..errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
+from .concurrency import Alarm
+
+
+class Courier:
+    """What the transports of one client share: settings, and what is known of each server.
+
+    Only cold starts are waited out here. What else may pass (429, 500, a reset of a warm server) is
+    left to the SDK's own retries, which know the call.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._servers: dict[str, Readiness] = {}
+
+    def carry(self, request: Any, inner: Any) -> Any:
+        """Send ``request`` by the transport ``inner``, as often as its server needs to come up."""
+        request.read()
+        terms = self._terms
+        key, routing, content = with_affinity(terms, request.headers, request.content)
+        origin = origin_of(request.url)
+        if origin == terms.origin:
+            for name, value in terms.proxy_headers.items():
+                request.headers.setdefault(name, value)
+        alarm = Alarm()
+        readiness = self._servers.setdefault(origin, Readiness())
+        plan = Plan(terms.policy, terms.cold_start_timeout, started=terms.clock())
+        steps = attempts(plan, readiness, Ticket(alarm.ring), terms.clock)
+        try:
+            return self._drive(steps, alarm, request, inner, key, routing, content)
+        finally:
+            steps.close()
+
+    def _drive(
+        self,
+        steps: Attempts,
+        alarm: Alarm,
+        request: Any,
+        inner: Any,
+        key: str | None,
+        routing: dict[str, str],
+        content: bytes,
+    ) -> Any:
+        library = _library_of(inner)
+        response: Any = None
+        failure: Exception | None = None
+        effect = next(steps)
+        while True:
+            result: Exception | None = None
+            if isinstance(effect, Send):
+                response = failure = None
+                attempt = _attempt(library, request, routing if effect.with_key else {}, content)
+                try:
+                    response = inner.handle_request(attempt)
+                except (library.HTTPError, OSError) as error:
+                    failure, result = error, failure_of(error, str(request.url))
+                else:
+                    if key is not None and effect.with_key:
+                        self._terms.affinity.observe(key, response.headers)
+                    if response.status_code in SEEN:
+                        response.request = attempt
+                        result = refusal_of(response.status_code, response.read(), response)
+                        response.close()
+            elif isinstance(effect, Hold):
+                if effect.notice is not None:
+                    logger.info("waiting for a replica: %.1f s, %s", effect.notice.elapsed, effect.notice.cause)
+                    call_hook(self._terms.hooks.on_wait, effect.notice)
+                alarm.wait(effect.seconds)
+            elif isinstance(effect, Sleep):
+                call_hook(self._terms.hooks.on_retry, effect.notice)
+                alarm.wait(effect.seconds)
+            try:
+                effect = steps.send(result)
+            except StopIteration:
+                return response
+            except ColdStartTimeout as error:
+                if self._terms.cold_start_timeout == 0:  # all of it is left to the SDK's own retries
+                    if response is not None:
+                        return response
+                    if failure is not None:
+                        raise failure from None
+                status, headers, told = cold_start_answer(error)
+                return library.Response(status, headers=headers, content=told, request=request)
+            except HomingError as error:
+                if isinstance(error, APIStatusError):
+                    return response
+                if failure is None:
+                    raise
+                raise failure from None
+
+
+def transport(inner: Any, courier: Courier) -> Any:
+    """Return a transport over ``inner``, of the library that ``inner`` is of."""
+    library = _library_of(inner)
+
+    class HomingTransport(library.BaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            return courier.carry(request, inner)
+
+        def close(self) -> None:
+            inner.close()
+
+    return HomingTransport()
+
+
+def _library_of(inner: Any) -> Any:
+    """Return httpx or its twin httpx2, whichever ``inner`` is a transport of."""
+    for name in ("httpx", "httpx2"):
+        library = sys.modules.get(name)
+        if library is not None and isinstance(inner, library.BaseTransport):
+            return library
+    raise ConfigurationError(f"a transport of httpx or httpx2 is wanted, got {type(inner).__name__}")
+
+
+def _attempt(library: Any, request: Any, routing: dict[str, str], content: bytes) -> Any:
+    """Return a copy of ``request`` for one attempt: streams of responses hold on to theirs."""
+    headers = request.headers.copy()
+    headers.update(routing)
+    if content != request.content:
+        headers["content-length"] = str(len(content))
+    return library.Request(
+        request.method, request.url, headers=headers, content=content, extensions=dict(request.extensions)
+    )

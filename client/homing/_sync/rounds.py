@@ -1,0 +1,102 @@
+# Generated from client/homing/_async/rounds.py by scripts/unasync.py: edit that file, not this one.
+"""A turn that takes several requests: the base of runs with tools, and of answers that are repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..core.draft import Place
+from ..core.hooks import call_hook
+from ..core.reading import Item, Mode
+from ..core.telemetry import Telemetry, judge, of_rounds
+from ..core.transcript import Turn
+from ..core.usage import with_usage_of
+from ..errors import HomingError
+from ..reply import Reply
+from ..types.events import Finished
+from .reply_stream import ReplyStream
+
+P = TypeVar("P")
+
+
+class Rounds(ReplyStream[P]):
+    """The reply to a turn in which the model may be asked again. It holds the floor from the first to the last.
+
+    `_after` decides, when a reply has come, whether there is more to do.
+    """
+
+    _rounds: tuple[Reply[Any], ...] = ()
+    _last = False
+
+    def _after(self) -> list[Item] | None:
+        """Go on after a reply that is not the answer, and return what there is to show; None when stopped.
+
+        `_last` is set when the turn ends with this reply all the same.
+        """
+        raise NotImplementedError
+
+    def _answered(self) -> bool:
+        """Whether the reply that has come is the answer, as far as can be told from itself."""
+        return True
+
+    def _next_batch(self) -> list[Item] | None:
+        came: Iterable[Item] | None = super()._next_batch()
+        if came is None:
+            if self._over() or self._answered():
+                return None
+            try:
+                return self._after()
+            except HomingError as error:
+                call_hook(self._conversation._client._options.hooks.on_error, error)
+                raise
+        batch = list(came)
+        if batch and isinstance(batch[-1], Finished) and not self._answered():
+            batch.pop()  # the run's last event, not the round's
+        return batch
+
+    def _finish_first(self, mode: Mode) -> bool:
+        return super()._finish_first(mode) if self._over() or self._answered() else True
+
+    def _over(self) -> bool:
+        """Whether nothing more will be asked."""
+        return self._last or self._stopped or self._exchange.stopped
+
+    def _again(self, message: dict[str, Any], more: Sequence[Mapping[str, Any]]) -> None:
+        """Count the reply that has come, and ask the model again with ``message`` and ``more`` behind it."""
+        place = self._place
+        assert place is not None, "a turn that has begun has its place"
+        telemetry = self._measured(place)
+        completion = self._exchange.accumulator.completion
+        self._rounds += (Reply(message, self._exchange.accumulator.finish_reason, telemetry, completion),)
+        self._conversation.totals.add(telemetry)
+        self._conversation._client._options.learnt.count(telemetry)
+        key = self._exchange.request.key
+        self._send(place.after([message, *more], telemetry))
+        self._exchange.request.key = key  # a new conversation may have been placed with another one
+
+    def _behind(self) -> list[dict[str, Any]]:
+        """Return what is known of the round that has not ended."""
+        return []
+
+    def _settle(self, error: BaseException | None) -> None:
+        if isinstance(error, HomingError) and self._place is not None:
+            error.messages = (*self._place.new, *self._behind())
+        super()._settle(error)
+
+    def _measured(self, place: Place) -> Telemetry:
+        telemetry = self._exchange.telemetry()
+        telemetry.verdict = judge(telemetry, place.previous())
+        return telemetry
+
+    def _prefix(self) -> int | None:
+        """Return how much of the last prompt the next turn's begins with, None for all of it."""
+        return None
+
+    def _concluded(self) -> tuple[Place, Turn, Reply[P]]:
+        place, turn, reply = super()._concluded()
+        self._rounds += (reply,)
+        whole = of_rounds([one.telemetry for one in self._rounds], prefix_tokens=self._prefix())
+        completion = with_usage_of(reply.completion, [one.usage for one in self._rounds])
+        return place, replace(turn, telemetry=whole), replace(reply, telemetry=whole, completion=completion)

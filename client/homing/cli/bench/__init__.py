@@ -1,0 +1,1 @@
+"""``homing bench``: what a server does under load, and what affinity is worth on it."""

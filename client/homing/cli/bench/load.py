@@ -1,0 +1,117 @@
+"""Conversations that are all held at the same time: the load of ``homing bench`` and of ``bench/affinity.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from homing import AsyncClient, AsyncConversation, HomingError
+
+from .figures import Measured
+
+COMMON_WORDS = (" time", " year", " people", " way", " day", " thing", " life", " world", " school")
+"""Words that are one token each to nearly any tokenizer."""
+
+Policy = Callable[[AsyncConversation, int, str], None]
+"""What is done to a conversation before its turn of that number and text: choosing a key, say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many conversations, how long, how fast. Lengths in tokens, times in seconds."""
+
+    conversations: int
+    turns: int
+    system_tokens: int
+    user_tokens: int
+    reply_tokens: int
+    think: tuple[float, float]
+    """Between the end of a reply and the next turn: from, to."""
+    ramp: float
+    """Over which the conversations begin."""
+    at_once: int | None = None
+    """Most conversations that are held at the same time; None: all of them."""
+
+
+class Load:
+    """The same conversations each time that it is run. Another ``seed`` says other words of the same length."""
+
+    def __init__(
+        self, shape: Shape, *, seed: str, params: Mapping[str, Any], words: Sequence[str] = COMMON_WORDS
+    ) -> None:
+        self.shape = shape
+        self._seed = seed
+        self._words = words
+        self._params = {"max_tokens": shape.reply_tokens, **params}
+        self.system = self._text("system", shape.system_tokens)
+
+    def _text(self, name: str, tokens: int) -> str:
+        rng = random.Random(f"{self._seed} {name}")  # no secret
+        return "".join(rng.choice(self._words) for _ in range(tokens))
+
+    async def run(
+        self, client: AsyncClient, choose: Policy | None = None, *, on_turn: Callable[[Measured], None] | None = None
+    ) -> tuple[list[Measured], float]:
+        """Hold all conversations; return their turns and the seconds from first to last.
+
+        A conversation whose turn fails ends there: the rest of it would be another load than the others'.
+        """
+        started = time.perf_counter()
+        room = asyncio.Semaphore(self.shape.at_once or self.shape.conversations)
+        talks = [self._talk(client, choose, number, room, on_turn) for number in range(self.shape.conversations)]
+        turns = await asyncio.gather(*talks)
+        return list(itertools.chain.from_iterable(turns)), time.perf_counter() - started
+
+    async def _talk(
+        self,
+        client: AsyncClient,
+        choose: Policy | None,
+        number: int,
+        room: asyncio.Semaphore,
+        on_turn: Callable[[Measured], None] | None,
+    ) -> list[Measured]:
+        shape = self.shape
+        measured: list[Measured] = []
+        pause = random.Random(f"{self._seed} {number}")
+        chat = client.conversation(system=self.system)
+        await asyncio.sleep(pause.uniform(0, shape.ramp))
+        async with room:
+            for turn in range(shape.turns):
+                text = self._text(f"{number} {turn}", shape.user_tokens)
+                if choose is not None:
+                    choose(chat, turn, text)
+                measured.append(await self._turn(chat, text, Measured(number, turn)))
+                if on_turn is not None:
+                    on_turn(measured[-1])
+                if measured[-1].error:
+                    break
+                await asyncio.sleep(pause.uniform(*shape.think))
+        return measured
+
+    async def _turn(self, chat: AsyncConversation, text: str, measured: Measured) -> Measured:
+        last: float | None = None
+        try:
+            async with chat.stream(text, **self._params) as stream:
+                async for event in stream:
+                    if event.type not in ("content.delta", "reasoning.delta"):
+                        continue
+                    now = time.perf_counter()
+                    if last is not None:
+                        measured.gaps.append(now - last)
+                    last = now
+                reply = await stream.reply()
+        except HomingError as error:
+            measured.error = f"{type(error).__name__}: {error}"[:200]
+            return measured
+        told = reply.telemetry
+        measured.replica, measured.duration = told.replica, told.duration
+        measured.first_token = told.time_to_first_token
+        measured.prompt = told.prompt_tokens or 0
+        measured.cached = told.cached_tokens
+        measured.completion = told.completion_tokens or 0
+        return measured

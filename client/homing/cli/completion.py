@@ -1,0 +1,26 @@
+"""``homing completion``: what a shell must know to complete commands, options and names of conversations."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+VARIABLE = "_HOMING_COMPLETE"
+"""Click's name for it: the shell's function sets it, and `homing` then answers instead of running."""
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion of SHELL. In its start-up file:
+
+    \b
+    bash, ~/.bashrc                  eval "$(homing completion bash)"
+    zsh, ~/.zshrc                    eval "$(homing completion zsh)"
+    fish, ~/.config/fish/config.fish homing completion fish | source
+    """
+    found = get_completion_class(shell)
+    assert found is not None, "click knows these shells"
+    click.echo(found(context.find_root().command, {}, "homing", VARIABLE).source())

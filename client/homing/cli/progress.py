@@ -1,0 +1,44 @@
+"""The line that a waiting command shows: rewritten in place on a terminal, printed now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from homing import Waiting
+
+QUIET = 5.0
+"""Seconds between two lines where the output is no terminal: enough to see that it lives."""
+
+
+def told(wait: Waiting, *, since: float = 0.0) -> str:
+    """Say what is waited for, ``since`` seconds after the notice came. Pure."""
+    return f"waiting for a replica: {wait.elapsed + since:.0f} s of at most {wait.deadline:.0f} s ({wait.cause})"
+
+
+class WaitLine:
+    """Shows `Waiting` notices on ``out``, standard error by default; use it as the ``on_wait`` hook."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = sys.stderr if out is None else out
+        self._live = self._out.isatty()
+        self._shown: float | None = None
+
+    def __call__(self, wait: Waiting) -> None:
+        """Show one notice."""
+        text = told(wait)
+        if self._live:
+            self._out.write(f"\r\x1b[2K{text}")
+        elif self._shown is None or wait.elapsed - self._shown >= QUIET or wait.elapsed < self._shown:
+            self._out.write(f"{text}\n")
+        else:
+            return
+        self._shown = wait.elapsed
+        self._out.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._live and self._shown is not None:
+            self._out.write("\r\x1b[2K")
+            self._out.flush()
+        self._shown = None

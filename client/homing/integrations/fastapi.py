@@ -1,0 +1,324 @@
+"""FastAPI, or any Starlette program: a reply as server-sent events.
+
+    from homing.integrations.fastapi import sse_response     # pip install 'homing[fastapi]'
+
+    @app.post("/chat/{name}")
+    async def chat(name: str, question: Annotated[str, Body()]) -> Response:
+        return sse_response(client.conversation(name, store=store).stream(question))
+
+The browser leaves, the engine stops. While nothing comes (a cold server, a long prefill) comments keep
+the connection open, and ``waiting`` events tell how a cold start goes. Errors arrive as a ``failed`` event.
+What each event holds: docs/chatbot.md.
+
+A reply that is to outlive a reload of the page runs apart from the responses that show it: `LiveReply`.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._async.reply_stream import AsyncReplyStream
+from .._async.stream import AsyncChatStream
+from ..core.affinity import check_key
+from ..core.frames import (
+    KEEP_ALIVE,
+    KEEP_ALIVE_EVERY,
+    Frame,
+    Journal,
+    done_frame,
+    event_id,
+    failed_frame,
+    frame_of,
+    merged,
+    number_after,
+)
+from ..core.hooks import logger
+from ..core.telemetry import Telemetry
+from ..core.transcript import INTERRUPTED
+from ..errors import ConfigurationError, HomingError
+
+try:
+    from starlette.responses import StreamingResponse
+except ImportError as error:
+    raise ImportError("homing.integrations.fastapi needs FastAPI: pip install 'homing[fastapi]'") from error
+
+if TYPE_CHECKING:
+    from starlette.background import BackgroundTask
+    from starlette.types import Message, Receive, Scope, Send
+
+__all__ = [
+    "KEEP_ALIVE_EVERY",
+    "LINGER",
+    "EventStreamResponse",
+    "Frame",
+    "LiveReply",
+    "done_frame",
+    "event_id",
+    "failed_frame",
+    "frames_of",
+    "merged",
+    "number_after",
+    "sse_response",
+]
+
+LINGER = 30.0
+"""Seconds that a `LiveReply` goes on with nobody there. A reload takes a few, a phone that changes its
+network takes ten or twenty; longer would be an engine that works for nobody."""
+
+_HEADERS = {
+    "cache-control": "no-store",  # what a person and a model say to each other
+    "x-accel-buffering": "no",  # nginx would collect events until its buffer is full
+}
+
+
+def sse_response(
+    source: AsyncReplyStream[Any] | AsyncChatStream | LiveReply,
+    *,
+    last_event_id: str | None = None,
+    keep_alive: float = KEEP_ALIVE_EVERY,
+    headers: Mapping[str, str] | None = None,
+) -> EventStreamResponse:
+    """Return a response that sends a reply as it comes.
+
+    ``source`` is a stream of an `AsyncClient`'s conversation (``stream``, ``run_stream``, ``stream_edit``,
+    ``stream_regenerate``) or of ``chat.completions.stream``: when the browser leaves, the engine stops, and a
+    conversation keeps what had come as an interrupted turn. Of a `LiveReply` any number of responses may be
+    made; its events have ids, and ``last_event_id``, the request's header of that name, is where to go on.
+
+    ``keep_alive`` is in seconds. Raises `ConfigurationError` for what is no such stream.
+    """
+    if isinstance(source, LiveReply):
+        body = source.events(last_event_id)
+    else:
+        body = _encoded(frames_of(source))
+    return EventStreamResponse(body, keep_alive=keep_alive, headers=headers)
+
+
+def frames_of(stream: AsyncReplyStream[Any] | AsyncChatStream) -> AsyncGenerator[Frame, None]:
+    """Return what a browser is told of a stream, to its end: the last frame is ``done`` or ``failed``.
+
+    Nothing but a cancellation is raised while iterating. Close it, as with any async generator.
+    """
+    if not isinstance(stream, (AsyncReplyStream, AsyncChatStream)):
+        raise ConfigurationError(
+            "the stream must be one of an AsyncClient with typed events: conversation.stream(…) or "
+            f"chat.completions.stream(…), got {type(stream).__name__}"
+        )
+    return _frames(stream)
+
+
+async def _frames(stream: AsyncReplyStream[Any] | AsyncChatStream) -> AsyncGenerator[Frame, None]:
+    try:
+        async with stream:
+            async for event in stream:
+                frame = frame_of(event)
+                if frame is not None:
+                    yield frame
+            last = await _end_of(stream)
+    except HomingError as error:
+        logger.warning("a reply to a browser failed: %s", error)
+        last = failed_frame(error)
+    except Exception as error:  # noqa: BLE001 - a bug of ours or of a tool's; the browser is owed an end all the same
+        logger.exception("a reply to a browser failed")
+        last = failed_frame(error)
+    yield last
+
+
+async def _end_of(stream: AsyncReplyStream[Any] | AsyncChatStream) -> Frame:
+    if isinstance(stream, AsyncReplyStream):
+        reply = await stream.reply()
+        return done_frame(reply.finish_reason, reply.telemetry)
+    choices = stream.current_completion_snapshot.choices
+    reason = INTERRUPTED if stream.cancelled else choices[0].finish_reason if choices else None
+    return done_frame(reason, stream._exchange.telemetry())
+
+
+async def _encoded(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(frames):
+        async for frame in frames:
+            yield frame.encode()
+
+
+class LiveReply:
+    """A reply that runs apart from the responses that show it, and can be followed from anywhere in the process.
+
+    Start `run` in a task of your program (not of a request), and give the object to `sse_response` as often
+    as somebody wants to see it: a page that was reloaded goes on where it was, two tabs see the same. When
+    nobody has followed for ``linger`` seconds (30), the reply is stopped, and kept as far as it had come.
+
+    ``name`` begins the ids of its events; by default it is random.
+    """
+
+    def __init__(
+        self,
+        stream: AsyncReplyStream[Any] | AsyncChatStream,
+        *,
+        name: str | None = None,
+        linger: float = LINGER,
+    ) -> None:
+        self.journal = Journal(secrets.token_urlsafe(9) if name is None else check_key(name))
+        self._frames = frames_of(stream)
+        self._stream = stream
+        self._linger = linger
+        self._followers = 0
+        self._alone_since: float | None = None
+        self._news = anyio.Event()
+        self._moved = anyio.Event()
+
+    @property
+    def name(self) -> str:
+        """What the ids of its events begin with."""
+        return self.journal.name
+
+    def stop(self) -> None:
+        """Stop the reply; what had come is kept, and followers are told its end. From this event loop."""
+        self._stream.cancel()
+
+    def touch(self) -> None:
+        """Say that somebody follows whom this object does not see: from another process."""
+        self._alone_since = anyio.current_time()
+        self._moved.set()
+
+    async def run(self) -> None:
+        """Read the reply to its end. Whatever goes wrong with it is a frame, and not raised."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._stop_when_alone)
+                async with aclosing(self._frames) as frames:
+                    async for frame in frames:
+                        self._add(frame)
+                group.cancel_scope.cancel()
+        finally:
+            if not self.journal.ended:  # cancelled: the program ends
+                self._add(done_frame(INTERRUPTED, Telemetry()))
+
+    async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Frame], None]:
+        """Yield what came after frame ``after``, with its numbers, and then what comes, to the end."""
+        self._followers += 1
+        self._moved.set()
+        try:
+            while True:
+                news = self._news
+                for number, frame in self.journal.since(after):
+                    after = number
+                    yield number, frame
+                if self.journal.ended and after >= len(self.journal.frames):
+                    return
+                if news is self._news:
+                    await news.wait()
+        finally:
+            self._followers -= 1
+            self.touch()
+
+    async def changed(self, number: int) -> None:
+        """Wait until there are more than ``number`` frames, or the reply has ended."""
+        while len(self.journal.frames) <= number and not self.journal.ended:
+            await self._news.wait()
+
+    async def finished(self) -> None:
+        """Wait until the reply has ended."""
+        while not self.journal.ended:
+            await self._news.wait()
+
+    async def events(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield what came after that event, and then what comes, as it goes over the wire."""
+        async with aclosing(self.follow(number_after(last_event_id, self.name))) as frames:
+            async for number, frame in frames:
+                yield frame.encode(event_id(self.name, number))
+
+    def _add(self, frame: Frame) -> None:
+        self.journal.frames.append(frame)
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def _stop_when_alone(self) -> None:
+        if self._alone_since is None:
+            self._alone_since = anyio.current_time()
+        while (left := self._time_left()) > 0:
+            self._moved = anyio.Event()
+            with anyio.move_on_after(left):
+                await self._moved.wait()
+        logger.info("nobody follows reply %s any more: stopping it", self.name)
+        self.stop()
+
+    def _time_left(self) -> float:
+        assert self._alone_since is not None, "set before anybody waits"
+        return math.inf if self._followers else self._alone_since + self._linger - anyio.current_time()
+
+
+class EventStreamResponse(StreamingResponse):
+    """Sends server-sent events that are encoded already, with comments in silences of ``keep_alive`` seconds.
+
+    When the client leaves, ``events`` is cancelled where it waits.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        *,
+        keep_alive: float = KEEP_ALIVE_EVERY,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        if not keep_alive > 0:
+            raise ConfigurationError(f"keep_alive must be a number of seconds above 0, got {keep_alive!r}")
+        super().__init__(events, headers={**_HEADERS, **(headers or {})}, background=background)
+        self._events = events
+        self._keep_alive = keep_alive
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it, as an ASGI application."""
+        async with anyio.create_task_group() as group:
+
+            async def leave() -> None:
+                # Not left to the next write, as in newer ASGI: a silent reply would run on for nobody.
+                await self.listen_for_disconnect(receive)
+                group.cancel_scope.cancel()
+
+            async def send_unless_gone(message: Message) -> None:
+                try:
+                    await send(message)
+                except OSError:  # how servers of ASGI 2.4 say that the client has left
+                    group.cancel_scope.cancel()
+
+            group.start_soon(leave)
+            await self.stream_response(send_unless_gone)
+            group.cancel_scope.cancel()
+        if self.background is not None:
+            await self.background()
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the head, the events with comments in between, and the end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        writing = anyio.Lock()
+        wrote = anyio.current_time()
+
+        async def write(data: bytes) -> None:
+            nonlocal wrote
+            async with writing:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                wrote = anyio.current_time()
+
+        async def keep_alive() -> None:
+            while True:
+                left = wrote + self._keep_alive - anyio.current_time()
+                if left <= 0:
+                    await write(KEEP_ALIVE)
+                else:
+                    await anyio.sleep(left)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(keep_alive)
+            async with aclosing(self._events) as events:
+                async for event in events:
+                    await write(event)
+            group.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
