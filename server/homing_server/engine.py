@@ -3,8 +3,8 @@
 Flag names are spelled out: ``--mem-fraction`` and ``--tp`` of the example are argparse
 abbreviations, which break as soon as SGLang adds a flag with the same beginning
 (``--cuda-graph-max-bs`` did so in 0.5.20). What differs between versions is in
-:data:`DIALECTS` and nowhere else; ``make test-modal`` parses every flag against the
-``server_args.py`` of both versions.
+:data:`DIALECTS` and nowhere else; ``make test-modal`` has the real parsers of both
+versions parse them.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ def command(
     if s.gpu_snapshot:
         # Modal's snapshot examples: GPU memory is released before the snapshot and restored from CPU copies.
         argv += ["--enable-memory-saver", "--enable-weights-cpu-backup"]
-    if s.asks_keys:
-        # SGLang's own warm-up calls itself without a key; ours follows and has one.
+    if s.engine == "gated":
+        # SGLang's own warm-up calls itself without a key and ends the engine when it is refused, as
+        # it is wherever the container has a key. Ours follows, and has the supervisor's.
         argv.append("--skip-server-warmup")
     if s.engine == "stock":
         # The one thing a stock engine repeats to clients: metadata.weight_version of whole replies.

@@ -10,7 +10,8 @@ from typing import ClassVar
 import modal
 
 from homing_server.engine import command, environment
-from homing_server.process import Engine
+from homing_server.gate import ADMIN_KEY, API_KEY
+from homing_server.process import Engine, EngineError
 from homing_server.settings import ServerSettings
 
 # Of startup_timeout, what the engine may use: the rest is for our error to reach the log
@@ -29,11 +30,28 @@ def engine_environ(settings: ServerSettings, environ: Mapping[str, str]) -> dict
     return {**environ, **environment(settings), "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def check_keys(settings: ServerSettings, environ: Mapping[str, str]) -> None:
+    """Raise :class:`homing_server.process.EngineError` unless both keys are there and differ.
+
+    Modal checks when deploying that the Secret has both names, not that they hold anything,
+    and it may be edited later. An empty key would open the door instead of locking it.
+    """
+    if not settings.asks_keys:
+        return
+    secret = f"the Modal Secret {settings.secret_name!r}"
+    for name in (API_KEY, ADMIN_KEY):
+        if not environ.get(name, "").strip():
+            raise EngineError(f"{name} is missing or empty in {secret}: without it anyone could come in")
+    if environ[API_KEY] == environ[ADMIN_KEY]:
+        raise EngineError(f"{API_KEY} and {ADMIN_KEY} are the same in {secret}: every caller would be the operator")
+
+
 def start_engine(settings: ServerSettings, environ: Mapping[str, str]) -> Engine:
     """Start the engine and return it ready, warm and checked.
 
     Raises :class:`homing_server.process.EngineError`; then no process is left.
     """
+    check_keys(settings, environ)
     engine = Engine(
         command(settings, environ=environ),
         port=settings.port,
@@ -64,17 +82,16 @@ def stop_engine(engine: Engine, settings: ServerSettings) -> None:
     engine.stop(grace=settings.drain, linger=max(0, linger))
 
 
-class Lifecycle:
-    """Mixin: an engine that starts with its container and ends with it."""
+class Replica:
+    """What both ways to live share.
+
+    Modal looks for the methods of each phase through all base classes, one phase at a time: a
+    ``startup`` that a subclass overrides for another phase is called as well. So each phase's
+    method stands in one class of a family, and nothing here is overridden.
+    """
 
     settings: ClassVar[ServerSettings]
     engine: Engine
-
-    @modal.enter()
-    def startup(self) -> None:
-        """Start the engine, block until it answers and is warm, and keep an eye on it."""
-        self.engine = start_engine(self.settings, os.environ)
-        watch_engine(self.engine, self.settings)
 
     @modal.exit()
     def stop(self) -> None:
@@ -82,7 +99,17 @@ class Lifecycle:
         stop_engine(self.engine, self.settings)
 
 
-class SnapshotLifecycle(Lifecycle):
+class Lifecycle(Replica):
+    """Mixin: an engine that starts with its container and ends with it."""
+
+    @modal.enter()
+    def startup(self) -> None:
+        """Start the engine, block until it answers and is warm, and keep an eye on it."""
+        self.engine = start_engine(self.settings, os.environ)
+        watch_engine(self.engine, self.settings)
+
+
+class SnapshotLifecycle(Replica):
     """Mixin: the warm engine goes into a snapshot of GPU memory, and replicas begin at ``resume``.
 
     The engine lets go of its GPU memory around the snapshot, as in Modal's examples. Modal
@@ -110,6 +137,6 @@ class SnapshotLifecycle(Lifecycle):
             raise
 
 
-def lifecycle(settings: ServerSettings) -> type[Lifecycle]:
+def lifecycle(settings: ServerSettings) -> type[Replica]:
     """Return the mixin for ``settings``: Modal allows ``snap=True`` only where snapshots are on."""
     return SnapshotLifecycle if settings.gpu_snapshot else Lifecycle

@@ -1,4 +1,4 @@
-"""Ask a deployed server for one streamed reply. Runs where ``modal run`` was typed.
+"""Ask a deployed server for streamed replies. Runs where ``modal run`` was typed.
 
 The example's helper on Homing's own client, which is imported when called: the container,
 which imports this module too, has only modal and pydantic.
@@ -37,3 +37,28 @@ async def probe(url: str, messages: Sequence[Mapping[str, Any]] | None = None, t
             print(text, end="", flush=True)  # noqa: T201 - showing the reply is the point
     print()  # noqa: T201
     return "".join(pieces)
+
+
+async def two_prompts(url: str | None, *, timeout: float, prompt: str | None = None, twice: bool = True) -> None:
+    """Stream the example's two replies, or with ``twice`` false the first of them.
+
+    ``timeout`` in seconds is for each and covers the cold start; ``prompt`` replaces the example's
+    question. Raises ``RuntimeError`` when Modal gave the server no ``url``.
+    """
+    if url is None:
+        raise RuntimeError("Modal assigned no URL to this server; see `modal app list`")
+    messages: list[dict[str, Any]] = [
+        {
+            "role": "system",
+            "content": "You are a pirate who can't help but drop sly reminders that he went to Harvard.",
+        },
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": prompt or "Explain the Singular Value Decomposition."}],
+        },
+    ]
+    await probe(url, messages, timeout=timeout)
+    if twice:
+        messages[0]["content"] = "You are Jar Jar Binks."
+        print(f"Sending messages to {url}:", *messages, sep="\n\t")  # noqa: T201
+        await probe(url, messages, timeout=timeout)

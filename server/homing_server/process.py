@@ -15,25 +15,32 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from homing_server.gate import INTERNAL_KEY, RENAME_PATH, REPLICA_HEADER, REPLICA_ID, replica_id
+from homing_server.loopback import Loopback
 
 # Seconds between looks at a starting engine. The example's 5 s were up to 5 s of every cold start.
 POLL = 0.25
 # Seconds for one /health. It answers in milliseconds (engine.py turns its generation off); without
 # a limit a hung accept would hold the start until Modal kills it.
 HEALTH_TIMEOUT = 5.0
+# Seconds for which an engine may take connections without answering /health before it counts as hung.
+# The route does nothing but look at a variable, and loading and compiling happen in other processes. Seen
+# once with SGLang 0.5.23 on a CPU, where it lasted for the whole ten minutes that a start may take.
+HUNG = 90.0
+# Seconds for a hung engine to write its stacks into its log.
+STACKS = 2.0
 # Warm-up requests, as in the example, and tokens of each.
 WARMUPS = 3
 WARMUP_TOKENS = 16
 # Seconds for one warm-up request: the first may still compile kernels. The example's 10 s killed
 # replicas that had loaded for minutes; Modal's later examples allow five minutes.
 WARMUP_TIMEOUT = 300.0
+# Makes Python write the stacks of all threads when it is told to abort.
+FAULT_HANDLER = "PYTHONFAULTHANDLER"
 # Log lines kept for an error message: a Python traceback and the lines before it.
 TAIL_LINES = 40
 # Seconds for the rest of a dead engine's output to come through the pipe.
@@ -65,41 +72,12 @@ class EngineNotReady(EngineError, TimeoutError):
     """The engine was still not answering when its time was up."""
 
 
+class EngineHung(EngineNotReady):
+    """The engine takes connections and does not answer. Its stacks are in its log; another start may do."""
+
+
 class PrefixCacheOff(EngineError):
     """The engine runs without prefix cache, so session affinity would gain nothing."""
-
-
-class Loopback:
-    """HTTP to the engine on this machine, as its supervisor. Never logs what it reads.
-
-    ``/server_info`` holds whatever keys SGLang was given, so bodies stay out of messages
-    except for errors of the chat route.
-    """
-
-    def __init__(self, port: int, key: str | None = None) -> None:
-        self._base = f"http://127.0.0.1:{port}"
-        self._key = key
-        # No proxies: HTTP_PROXY of the environment must not see, or fail, loopback traffic.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def request(
-        self, path: str, *, timeout: float, body: bytes | None = None, method: str | None = None
-    ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Return status, body and lower-case headers; OSError when no answer came in ``timeout`` seconds."""
-        headers = {"Content-Type": "application/json"}
-        if self._key is not None:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(self._base + path, data=body, headers=headers, method=method)
-        try:
-            with self._opener.open(request, timeout=timeout) as reply:
-                return reply.status, reply.read(), _lower(reply.headers.items())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read(), _lower(error.headers.items())
-
-
-def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers}
 
 
 def check_running(process: subprocess.Popen[Any]) -> None:
@@ -127,10 +105,12 @@ def wait_ready(
     """Return when ``/health`` answers 200.
 
     Raises :class:`EngineDied` as soon as the process ends (the example swallowed that and
-    polled a dead engine for 20 minutes), :class:`EngineNotReady` after ``timeout`` seconds.
+    polled a dead engine for 20 minutes), :class:`EngineHung` when it has been silent for
+    ``HUNG`` seconds, :class:`EngineNotReady` after ``timeout`` seconds.
     """
     deadline = clock() + timeout
     last = "nothing listened yet"
+    silent_since: float | None = None
     while (left := deadline - clock()) > 0:
         check_running(process)
         try:
@@ -138,8 +118,18 @@ def wait_ready(
             if status == 200:
                 return
             last = f"/health answered {status}"
+            silent_since = None
         except OSError as error:
             last = f"/health: {error}"
+            if not isinstance(getattr(error, "reason", error), TimeoutError):
+                silent_since = None
+            elif silent_since is None:
+                silent_since = clock() - HEALTH_TIMEOUT
+            elif clock() - silent_since >= HUNG:
+                check_running(process)
+                raise EngineHung(
+                    f"the engine takes connections but has not answered for {HUNG:g} seconds ({last})"
+                ) from error
         _pause(process, POLL)
     check_running(process)
     raise EngineNotReady(f"the engine was not ready within {timeout:g} seconds ({last})")
@@ -255,7 +245,7 @@ class Engine:
         deadline = self._clock() + timeout
         self.process = process = subprocess.Popen(
             self._argv,
-            env=self._environ,
+            env={FAULT_HANDLER: "1"} | self._environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers can be killed with it
@@ -272,6 +262,8 @@ class Engine:
             warm_up(process, self._http, timeout=deadline - self._clock(), clock=self._clock)
             self._check_prefix_cache(prefix_cache)
         except BaseException as error:
+            if isinstance(error, EngineNotReady):
+                self._show_stacks(process)
             self.kill()
             if isinstance(error, EngineDied):  # only now is the pipe read to its end
                 raise EngineDied(error.returncode, self._argv, self._tail) from None
@@ -385,6 +377,12 @@ class Engine:
                 self._say(f"the engine failed {watchdog.failures} health checks in a row: killing it")
                 self.kill()
                 return
+
+    def _show_stacks(self, process: subprocess.Popen[bytes]) -> None:
+        """Have Python's fault handler write where each process of the group stands, before it is killed."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGABRT)
+        _pause(process, STACKS)
 
     def _kill_after(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         _pause(process, seconds)

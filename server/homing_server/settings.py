@@ -33,6 +33,8 @@ EXIT_GRACE_DEFAULT = {"server": 300, "http_server": 15}
 # Seconds that @modal.exit methods have, an http_server's grace period included (30:
 # modal.com/docs/guide/lifecycle-functions), less 5 for the kill itself.
 EXIT_BUDGET = 25
+# The example's version, whose image for CUDA 12.9 is known to exist.
+EXAMPLES_SGLANG = "0.5.9"
 APP_NAME = {"server": "homing", "http_server": "example-sglang-low-latency"}
 
 # https://modal.com/docs/guide/region-selection and the servers guide, as of Nov 2026.
@@ -83,7 +85,7 @@ class ServerSettings(BaseModel):
     model: str = Field(description="Hugging Face repository")
     revision: str = Field(description="commit of it: a moving branch would change answers between replicas")
     served_model_name: str = Field("", description="name in /v1/models; empty: the repository's")
-    sglang_version: str = Field("0.5.9", pattern=r"^\d+\.\d+\.\d+")
+    sglang_version: str = Field(EXAMPLES_SGLANG, pattern=r"^\d+\.\d+\.\d+")
     image_tag: str = Field("", description="container image; empty: SGLang's runtime for CUDA 12.9")
     attention_heads: int | None = Field(None, gt=0, description="of the model; gpu_count must divide them")
     hybrid: bool = Field(False, description="linear-attention layers; prefix cache needs buffers")
@@ -293,6 +295,16 @@ class ServerSettings(BaseModel):
             )
         if self.deep_gemm and self.gpu_type.rstrip("!+") not in DEEP_GEMM_GPUS:
             found.append(f"deep_gemm: there are no DeepGEMM kernels for {self.gpu_type}; set it to false")
+        if self.image_tag and self.sglang_version not in self.image_tag:
+            found.append(
+                f"sglang_version: the flags are for {self.sglang_version}, but image_tag {self.image_tag!r} does not "
+                "name it; set both"
+            )
+        if not self.image_tag and self.sglang_version != EXAMPLES_SGLANG:
+            found.append(
+                f"image_tag: it is not known whether {self.image!r} exists; set it to one of "
+                "hub.docker.com/r/lmsysorg/sglang/tags"
+            )
         if self.public:
             found.append("public: anyone who knows the URL can use, and thereby bill, the GPUs")
         if self.prefix_cache == "off":

@@ -20,12 +20,12 @@ from typing import Any
 import modal
 import modal.experimental
 
+from homing_server import image as _image
 from homing_server import process as _process
 from homing_server.gate import API_KEY
-from homing_server.image import compile_deep_gemm
 from homing_server.lifecycle import lifecycle
-from homing_server.probe import probe
-from homing_server.process import Loopback, check_running
+from homing_server.loopback import Loopback
+from homing_server.probe import probe, two_prompts
 from homing_server.recipe import serving
 from homing_server.resources import resources
 from homing_server.settings import MINUTES, ServerSettings
@@ -43,19 +43,42 @@ __all__ = [
 
 settings = ServerSettings.load(variant="http_server")
 
-MODEL_NAME = settings.model
-MODEL_REVISION = settings.revision
 GPU_TYPE, N_GPUS = settings.gpu_type, settings.gpu_count
 GPU = settings.gpu
+MODEL_NAME = settings.model
+MODEL_REVISION = settings.revision
+HF_CACHE_PATH = settings.hf_cache_path
+DG_CACHE_PATH = settings.dg_cache_path
+HF_CACHE_VOL, DG_CACHE_VOL = (_image.volumes(settings)[path] for path in (HF_CACHE_PATH, DG_CACHE_PATH))
+MODEL_PATH = f"{HF_CACHE_PATH}/{MODEL_NAME}"  # nothing reads it, there or here
 REGION = settings.compute_region
 MIN_CONTAINERS = settings.min_containers
 TARGET_INPUTS = settings.target_concurrency
 PORT = settings.port
 
+speculative_config: dict[str, str | int] = {}
+if settings.speculative_algorithm:
+    speculative_config = {
+        "speculative-algorithm": settings.speculative_algorithm,
+        "speculative-num-steps": settings.speculative_num_steps,
+        "speculative-eagle-topk": settings.speculative_eagle_topk,
+        "speculative-num-draft-tokens": settings.speculative_num_draft_tokens,
+    }
+
+
+def compile_deep_gemm() -> None:
+    """Compile DeepGEMM's kernels for the settings; see :func:`homing_server.image.compile_deep_gemm`."""
+    _image.compile_deep_gemm(MODEL_NAME, MODEL_REVISION, N_GPUS, settings.compile_timeout)
+
 
 def wait_ready(process: subprocess.Popen[Any], timeout: float = 20 * MINUTES) -> None:
     """Return when the engine answers ``/health``; see :func:`homing_server.process.wait_ready`."""
     _process.wait_ready(process, _engine(), timeout=timeout)
+
+
+def check_running(p: subprocess.Popen[Any]) -> None:
+    """Raise a ``CalledProcessError`` if the engine has ended; see :func:`homing_server.process.check_running`."""
+    _process.check_running(p)
 
 
 def warmup(process: subprocess.Popen[Any] | None = None, timeout: float = 20 * MINUTES) -> None:
@@ -71,9 +94,11 @@ def _engine() -> Loopback:
 
 
 app = modal.App(name=settings.app)
+_resources = resources(settings)
+sglang_image: modal.Image = _resources["image"]
 
 
-@app.cls(region=REGION, **resources(settings))
+@app.cls(region=REGION, **_resources)
 @modal.experimental.http_server(**serving(settings))  # type: ignore[attr-defined] # pyright: ignore[reportPrivateImportUsage]
 @modal.concurrent(target_inputs=TARGET_INPUTS)
 class SGLang(lifecycle(settings)):  # type: ignore[misc] # snapshots or not
@@ -94,21 +119,4 @@ async def test(  # its name and arguments are the example's command line
     """
     deployed: Any = SGLang  # the decorators make a modal.Cls of it
     urls = await deployed._experimental_get_flash_urls.aio()
-    if not urls:
-        raise RuntimeError("Modal assigned no URL to SGLang; is this modal older than 1.2.5?")
-    url = urls[0]
-    messages: list[dict[str, Any]] = [
-        {
-            "role": "system",
-            "content": "You are a pirate who can't help but drop sly reminders that he went to Harvard.",
-        },
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": prompt or "Explain the Singular Value Decomposition."}],
-        },
-    ]
-    await probe(url, messages, timeout=test_timeout)
-    if twice:
-        messages[0]["content"] = "You are Jar Jar Binks."
-        print(f"Sending messages to {url}:", *messages, sep="\n\t")  # noqa: T201
-        await probe(url, messages, timeout=test_timeout)
+    await two_prompts(urls[0] if urls else None, timeout=test_timeout, prompt=prompt, twice=twice)

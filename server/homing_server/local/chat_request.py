@@ -125,6 +125,8 @@ class ChatRequest(BaseModel):
     cache_salt: str | None = None
     extra_key: str | None = None
     continue_final_message: bool = False
+    # SGLang does not know it and ignores it; vLLM does not.
+    add_generation_prompt: bool = True
     chat_template_kwargs: dict[str, Any] | None = None
     separate_reasoning: bool = True
     stream_reasoning: bool = True

@@ -5,8 +5,8 @@ the very tokens that were generated: the prefix cache then hits to the last toke
 
 SGLang's own rules for a trailing assistant message (serving_chat.py, 0.5.23) are kept,
 traps included: without ``continue_final_message`` it becomes a *user* message; with it, a
-string is continued, tokenised by itself after the generation prompt, and a list of parts
-is dropped.
+string is continued, tokenised by itself after the generation prompt. A list of parts is
+neither: it stays what it is, with the generation prompt behind it.
 """
 
 from __future__ import annotations
@@ -68,10 +68,9 @@ def render(
     thinking = thinking or Thinking()
     messages = list(messages)
     continued = None
-    if messages and _role(messages[-1]) == "assistant":
+    if messages and _role(messages[-1]) == "assistant" and isinstance(messages[-1].get("content"), str):
         if continue_final:
-            content = messages.pop().get("content")
-            continued = content if isinstance(content, str) else None
+            continued = messages.pop()["content"]
         else:
             messages[-1] = {**messages[-1], "role": "user"}
     pieces = list(_with_tools(messages, tools))

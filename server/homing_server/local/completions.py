@@ -118,13 +118,15 @@ class Completions:
         settings = self._settings
         if request.rid is not None and request.rid in self._running:
             raise Refusal(400, f"Duplicate request ID detected: {request.rid}")
+        if request.continue_final_message:
+            self._check_continuing(request)
         prompt = render(
             [message.model_dump(exclude_unset=True) for message in request.messages],
             tools=[tool.model_dump() for tool in request.tools or () if request.tool_choice != "none"],
             thinking=Thinking(
                 request.asked_thinking, settings.thinking, opened_by_template=settings.template == "qwen3.5"
             ),
-            continue_final=request.continue_final_message,
+            continue_final=request.continue_final_message and settings.continues != "ignores",
         )
         limit = check_length(request, prompt=len(prompt.ids), context=settings.context_length)
         turn = Turn(
@@ -141,6 +143,15 @@ class Completions:
         )
         turn.taken = [[] for _ in turn.choices]
         return turn
+
+    def _check_continuing(self, request: ChatRequest) -> None:
+        if self._settings.continues == "refuses":
+            raise Refusal(400, "continue_final_message is not supported")
+        if self._settings.continues == "vllm" and request.add_generation_prompt:
+            raise Refusal(
+                400,
+                "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+            )
 
     def _choices(self, request: ChatRequest, prompt: Prompt, body: dict[str, Any], limit: int) -> list[Generation]:
         temperature = request.temperature

@@ -191,6 +191,10 @@ class Edge:
         """Arm a fault."""
         self._do(lambda: self._faults.arm(fault))
 
+    def clear_faults(self) -> None:
+        """Disarm every fault that is not spent."""
+        self._do(self._faults.clear)
+
     def hold_cold(self) -> None:
         """Kill every replica and let none become ready until ``become_ready``."""
         self._do(self._started.fleet.hold_cold)

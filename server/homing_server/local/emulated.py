@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from . import tokens
 from .answers import Script
 from .chat_request import Refusal
 from .completions import Completions
@@ -67,6 +68,8 @@ class EmulatedEngine:
         get, either = ("GET",), ("GET", "POST")
         self._routes: dict[str, tuple[tuple[str, ...], Handler]] = {
             "/v1/chat/completions": (("POST",), self._chat),
+            "/v1/tokenize": (("POST",), self._tokenize),
+            "/tokenize": (("POST",), self._tokenize),
             "/v1/models": (get, self._models),
             "/v1/loads": (get, self._loads),
             "/health": (get, self._nothing),
@@ -125,6 +128,14 @@ class EmulatedEngine:
                 return
         await self._completions.answer(request, reply)
 
+    async def _tokenize(self, request: Request, reply: Reply) -> None:
+        prompt = _object(request.body).get("prompt")
+        if not isinstance(prompt, str):
+            raise Refusal(400, f"Invalid prompt type: {type(prompt)}. Expected str or List[str].")
+        ids = tokens.encode(prompt)
+        length = self._settings.context_length
+        await send_json(reply, 200, {"tokens": list(ids), "count": len(ids), "max_model_len": length})
+
     async def _models(self, request: Request, reply: Reply) -> None:
         await send_json(reply, 200, {"object": "list", "data": [self._card()]})
 
@@ -139,7 +150,7 @@ class EmulatedEngine:
             "id": name,
             "object": "model",
             "created": self._created,
-            "owned_by": "sglang",
+            "owned_by": "vllm" if self._settings.continues == "vllm" else "sglang",
             "root": name,
             "parent": None,
             "max_model_len": self._settings.context_length,

@@ -99,7 +99,6 @@ class Exchange:
     async def run(self, fault: Fault | None) -> None:
         """Let the replica answer and see it to its end, however that comes."""
         self._record.replica = self._replica_id
-        self._record.fault = fault.label if fault else None
         self._task = asyncio.ensure_future(self._answer(fault))
         self._lifecycle.attach(self._replica_id, self._task)
         self._lifecycle.advance()
@@ -116,13 +115,20 @@ class Exchange:
             self._settle("cut")
 
     async def _answer(self, fault: Fault | None) -> None:
-        outward: Reply = self._reply if fault is None else FaultyReply(fault, self._reply)
+        outward: Reply = self._reply
+        if fault is not None:
+            outward = FaultyReply(fault, self._reply, on_strike=lambda: self._strike(fault))
         if fault is not None and fault.kind == "answer":
+            self._strike(fault)
             await send(self._reply, fault.status, fault.body, content_type="", headers=fault.headers)
         elif fault is not None and fault.kind == "hang" and fault.at_headers:
+            self._strike(fault)
             await forever()
         else:
             await self._lifecycle.engine(self._replica_id).answer(self._request, outward)
+
+    def _strike(self, fault: Fault) -> None:
+        self._record.fault = fault.label
 
     async def _end(self, task: asyncio.Task[None]) -> None:
         """Close the books, then do to the connection what this end asks for."""

@@ -36,6 +36,7 @@ class Where(TypedDict, total=False):
     probability: float
     times: int | None
     seed: int
+    name: str | None
 
 
 class Fault(Settings):
@@ -67,10 +68,14 @@ class Fault(Settings):
     repeat: Positive = 1
     fill: Count = 0
     framing: Literal["bom", "crlf", "cr", "bytewise"] | None = None
+    name: str | None = None
+    """What the log calls it; None: by its kind and ending."""
 
     @property
     def label(self) -> str:
         """What the log calls it."""
+        if self.name is not None:
+            return self.name
         detail = self.ending or self.framing
         return f"{self.kind}/{detail}" if detail else self.kind
 

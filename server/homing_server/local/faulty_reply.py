@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from .faults import Ending, Fault
 from .replica import Headers, Reply
@@ -19,11 +20,15 @@ class Cut(Exception):
 
 
 class FaultyReply:
-    """A reply on its way to the client, with a fault in it. Raises ``Cut`` where the connection ends."""
+    """A reply on its way to the client, with a fault in it. Raises ``Cut`` where the connection ends.
 
-    def __init__(self, fault: Fault, reply: Reply) -> None:
+    ``on_strike`` is called when the fault shows: a reply that ends before its place never meets it.
+    """
+
+    def __init__(self, fault: Fault, reply: Reply, *, on_strike: Callable[[], None]) -> None:
         self._fault = fault
         self._reply = reply
+        self._on_strike = on_strike
         self._passed = 0
         self._struck = False
 
@@ -40,8 +45,10 @@ class FaultyReply:
             self._passed += 1
             await self._reply.write(data)
         elif fault.kind == "hang":
+            self._on_strike()
             await forever()
         elif fault.kind == "slow":
+            self._on_strike()
             await asyncio.sleep(fault.delay)
             await self._reply.write(data)
         elif fault.kind == "cut":
@@ -63,11 +70,13 @@ class FaultyReply:
         if inside is None:
             await self._reply.write(data)  # not the event it waits for
             return
+        self._on_strike()
         await self._reply.write(data[:inside])
         raise Cut(self._fault.ending or "close")
 
     async def _insert(self) -> None:
         fault = self._fault
+        self._on_strike()
         for _ in range(fault.repeat):
             await self._reply.write(fault.body)
             await asyncio.sleep(fault.delay)
@@ -78,6 +87,7 @@ class FaultyReply:
             raise Cut(fault.ending)
 
     async def _reframed(self, data: bytes) -> None:
+        self._on_strike()
         framing = self._fault.framing
         if framing == "bytewise":
             for position in range(len(data)):

@@ -22,7 +22,8 @@ _CREDENTIALS = {"authorization", "modal-key", "modal-secret", "modal-authorizati
 class Record:
     """One request. ``time`` is Unix seconds at arrival; ``key`` the affinity key.
 
-    ``digest`` identifies the messages without showing them. ``headers`` come without
+    ``digest`` identifies the messages without showing them. ``fault`` is the label of a fault that
+    has shown in the reply; one that was armed for a place behind its end has not. ``headers`` come without
     credentials; ``request`` is the JSON body where the settings keep it.
     """
 

@@ -92,6 +92,9 @@ class EngineSettings(Settings):
     """Which chat template: qwen3.5 opens ``<think>`` in the prompt, in qwen3 the model writes it."""
     thinking: bool = False
     """Whether the model reasons when a request does not say (``chat_template_kwargs.enable_thinking``)."""
+    continues: Literal["sglang", "vllm", "ignores", "refuses"] = "sglang"
+    """What ``continue_final_message`` does: SGLang's way; vLLM's, which wants ``add_generation_prompt: false``
+    with it; nothing, as in engines that do not know it; or a 400."""
     default_temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.7
     """For requests that name none; 0 makes every reply a function of its prompt."""
     sentences: tuple[Positive, Positive] = (3, 7)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import random
 import socket
 import threading
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from homing.errors import HomingError
-from homing_server.process import Engine, EngineDied, EngineError
+from homing_server.process import Engine, EngineDied, EngineError, EngineHung
 
 from .proxied import ProxiedEngine
 from .replica import Reply, Request
@@ -22,6 +24,10 @@ logger = logging.getLogger("homing.edge")
 # As on Modal: server settings, watchdog_timeout and watchdog_failures.
 _WATCHDOG_TIMEOUT = 25.0
 _WATCHDOG_FAILURES = 3
+
+PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to outgoing connections, so that none takes the port while the engine
+loads; and SGLang claims the port 10,000 above its own for gRPC, which must exist too (0.5.14)."""
 
 
 class EngineFailed(HomingError):
@@ -50,15 +56,9 @@ class SGLangReplica:
         self.log_path = log_folder / f"{replica_id}.log"
         self._log: TextIO | None = None
         self._lock = threading.Lock()
-        port = _free_port()
-        self._proxied = ProxiedEngine(f"http://127.0.0.1:{port}")
-        self._engine = Engine(
-            sglang.command(replica_id=replica_id, port=port, replicas=replicas),
-            port=port,
-            environ=sglang.environ(replicas=replicas),
-            gated=False,
-            say=self._write,
-        )
+        self._prepare = functools.partial(_prepare, sglang, replica_id, replicas, self._write)
+        self._proxied, self._engine = self._prepare()
+        self._stopped = False
 
     def __repr__(self) -> str:
         return f"<SGLangReplica {self._proxied.base_url} {self._engine!r}>"
@@ -73,7 +73,15 @@ class SGLangReplica:
         """Return when SGLang is warm and has its prefix cache on. Raises :class:`EngineFailed`."""
         self._log = self.log_path.open("w", encoding="utf-8")
         try:
-            await asyncio.to_thread(self._engine.start, timeout=self._sglang.settings.start_timeout)
+            try:
+                await asyncio.to_thread(self._engine.start, timeout=self._sglang.settings.start_timeout)
+            except EngineHung as error:
+                if self._stopped:
+                    raise
+                logger.warning("SGLang is started once more: %s; its stacks: %s", error, self.log_path)
+                await self._proxied.stop()
+                self._proxied, self._engine = self._prepare()
+                await asyncio.to_thread(self._engine.start, timeout=self._sglang.settings.start_timeout)
         except EngineError as error:
             raise EngineFailed(f"{_hint(error)}{error}\n(whole log: {self.log_path})") from error
         if self._sglang.settings.watchdog:
@@ -88,6 +96,7 @@ class SGLangReplica:
 
     async def stop(self) -> None:
         """End the process group. Its requests have ended before, so there is nothing to wait for."""
+        self._stopped = True
         await self._proxied.stop()
         await asyncio.to_thread(self._engine.kill)
         with self._lock:
@@ -113,11 +122,31 @@ class SGLangReplica:
                 self._log.flush()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _prepare(
+    sglang: LocatedSGLang, replica_id: str, replicas: int, say: Callable[[str], None]
+) -> tuple[ProxiedEngine, Engine]:
+    """Return the way to an engine on a free port, and the engine, which is not started."""
+    port = free_port()
+    engine = Engine(
+        sglang.command(replica_id=replica_id, port=port, replicas=replicas),
+        port=port,
+        environ=sglang.environ(replicas=replicas),
+        gated=False,
+        say=say,
+    )
+    return ProxiedEngine(f"http://127.0.0.1:{port}"), engine
+
+
+def free_port() -> int:
+    """Return a port for an engine that takes a while to bind it."""
+    while True:
+        port = random.choice(PORTS)  # not a secret
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _hint(error: EngineError) -> str:
