@@ -10,6 +10,7 @@ client's callers get. Writes ``affinity.json`` and ``affinity.md``, and with mat
 ``affinity.svg``, to ``--out``.
 
 Policies: ``homing`` one random key for each conversation, what ``client.conversation()`` does ·
+``balanced`` the same with ``placement="balanced"``, so that new ones begin where little runs ·
 ``prefix`` a key derived from the first messages, what ``chat.completions.create`` does ·
 ``none`` no key, so the edge chooses at random · ``round-robin`` each turn on the next
 replica · ``constant`` one key for everybody, as in the example this server grew out of.
@@ -22,32 +23,30 @@ import asyncio
 import itertools
 import json
 import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
-from affinity_figures import Measured, plot, summarise, table
 
-from homing import AsyncClient, AsyncConversation, HomingError, NoAffinity
+from homing import AsyncClient, AsyncConversation
+from homing.cli.bench.figures import summarise, table
+from homing.cli.bench.load import COMMON_WORDS, Load, Policy, Shape
+from homing.cli.bench.plots import plot
 from homing.core.affinity import prefix_key
+from homing.errors import ConfigurationError
 from homing_server.local.engine_environment import EngineEnvironment
 from homing_server.local.routing import home_of
 
-# Words that any tokenizer knows, for models that bring no list of their own.
-COMMON_WORDS = [" time", " year", " people", " way", " day", " thing", " life", " world", " school"]
 # Seconds for the replicas to become idle, so that their caches can be emptied.
 FLUSH_TIMEOUT = 30.0
-
-Policy = Callable[[AsyncConversation, int, str], None]
 
 
 def key_of(replica: str, replicas: Sequence[str]) -> str:
@@ -73,69 +72,31 @@ def policies(replicas: Sequence[str]) -> dict[str, Policy]:
     def round_robin(chat: AsyncConversation, turn: int, text: str) -> None:
         chat.affinity_key = next(turns)
 
-    return {"homing": keep, "prefix": prefix, "none": keep, "round-robin": round_robin, "constant": constant}
+    changes: dict[str, Policy] = {"prefix": prefix, "round-robin": round_robin, "constant": constant}
+    return {**dict.fromkeys(POLICIES, keep), **changes}
 
 
-POLICIES = ("homing", "prefix", "none", "round-robin", "constant")
+POLICIES = ("homing", "balanced", "prefix", "none", "round-robin", "constant")
 
 
-class Load:
-    """The same conversations for every policy of one repeat."""
+def client_of(policy: str, url: str, timeout: float) -> AsyncClient:
+    """Return a client that knows nothing yet: what others have seen of the replicas is not this policy's."""
+    return AsyncClient(
+        base_url=url,
+        timeout=timeout,
+        affinity="none" if policy == "none" else "prefix",
+        placement="balanced" if policy == "balanced" else "hash",
+    )
 
-    def __init__(self, given: argparse.Namespace, words: Sequence[str], repeat: int) -> None:
-        self._given = given
-        self._words = words
-        self._repeat = repeat
-        self._params: dict[str, Any] = {"max_tokens": given.reply_tokens, "temperature": 0, "ignore_eos": True}
-        if given.no_thinking:
-            self._params["chat_template_kwargs"] = {"enable_thinking": False}
-        self.system = self._text("system", given.system_tokens)
 
-    def _text(self, name: str, tokens: int) -> str:
-        rng = random.Random(f"{self._given.seed} {self._repeat} {name}")
-        return "".join(rng.choice(self._words) for _ in range(tokens))
-
-    async def run(self, client: AsyncClient, choose: Policy) -> tuple[list[Measured], float]:
-        """Hold all conversations; return their turns and the seconds from first to last."""
-        started = time.perf_counter()
-        talks = [self._talk(client, choose, number) for number in range(self._given.conversations)]
-        turns = await asyncio.gather(*talks)
-        return list(itertools.chain.from_iterable(turns)), time.perf_counter() - started
-
-    async def _talk(self, client: AsyncClient, choose: Policy, number: int) -> list[Measured]:
-        given, measured = self._given, []
-        pause = random.Random(f"{given.seed} {self._repeat} {number}")
-        chat = client.conversation(system=self.system)
-        await asyncio.sleep(pause.uniform(0, given.ramp))
-        for turn in range(given.turns):
-            text = self._text(f"{number} {turn}", given.user_tokens)
-            choose(chat, turn, text)
-            measured.append(await self._turn(chat, text, Measured(number, turn)))
-            if measured[-1].error:
-                break  # the rest of this conversation would be another load than the others'
-            await asyncio.sleep(pause.uniform(*given.think))
-        return measured
-
-    async def _turn(self, chat: AsyncConversation, text: str, measured: Measured) -> Measured:
-        last: float | None = None
-        try:
-            async with chat.stream(text, **self._params) as stream:
-                async for _ in stream.text:
-                    now = time.perf_counter()
-                    if last is not None:
-                        measured.gaps.append(now - last)
-                    last = now
-                reply = await stream.reply()
-        except HomingError as error:
-            measured.error = f"{type(error).__name__}: {error}"[:200]
-            return measured
-        told = reply.telemetry
-        measured.replica, measured.duration = told.replica, told.duration
-        measured.first_token = told.time_to_first_token
-        measured.prompt = told.prompt_tokens or 0
-        measured.cached = told.cached_tokens or 0
-        measured.completion = told.completion_tokens or 0
-        return measured
+def load_of(given: argparse.Namespace, words: Sequence[str], repeat: int) -> Load:
+    """Return the conversations that every policy of one repeat holds."""
+    names = ("conversations", "turns", "system_tokens", "user_tokens", "reply_tokens", "ramp")
+    shape = Shape(**{name: getattr(given, name) for name in names}, think=tuple(given.think))
+    params: dict[str, Any] = {"temperature": 0, "ignore_eos": True}
+    if given.no_thinking:
+        params["chat_template_kwargs"] = {"enable_thinking": False}
+    return Load(shape, seed=f"{given.seed} {repeat}", params=params, words=words)
 
 
 @contextmanager
@@ -194,28 +155,29 @@ async def measure(given: argparse.Namespace, url: str, words: Sequence[str]) -> 
     replicas = replicas_of(url)
     result: dict[str, Any] = {"arguments": {k: str(v) for k, v in vars(given).items()}, "runs": []}
     result |= about(given, replicas)
-    async with AsyncClient(base_url=url, timeout=given.timeout) as client:
-        warm = argparse.Namespace(**{**vars(given), "turns": min(given.turns, 3)})
-        for name in ("round-robin", "homing"):  # every replica, every batch size: kernels are compiled now
-            await Load(warm, words, -1).run(client, policies(replicas)[name])
-        print(f"warm after {time.monotonic() - started:.0f} s", flush=True)
-        for repeat in range(given.repeats):
-            shift = repeat % len(given.policies)
-            for policy in given.policies[shift:] + given.policies[:shift]:
-                if time.monotonic() - started > given.budget:
-                    print(f"no time left for {policy}, repeat {repeat + 1}", flush=True)
-                    continue
-                flush(url, replicas)
-                one = client.with_options(affinity=NoAffinity()) if policy == "none" else client
-                turns, wall = await Load(given, words, repeat).run(one, policies(replicas)[policy])
-                figures = summarise(turns, wall=wall, replicas=replicas)
-                result["runs"].append({"policy": policy, "repeat": repeat, "figures": figures})
-                print(table(result["runs"][-1:]).splitlines()[-1], flush=True)
-                write(given.out, result)
-                if given.raw:
-                    with (given.out / "turns.jsonl").open("a") as lines:
-                        for turn in turns:
-                            lines.write(json.dumps({"policy": policy, "repeat": repeat, **asdict(turn)}) + "\n")
+    warm = argparse.Namespace(**{**vars(given), "turns": min(given.turns, 3)})
+    for name in ("round-robin", "homing"):  # every replica, every batch size: kernels are compiled now
+        async with client_of(name, url, given.timeout) as client:
+            await load_of(warm, words, -1).run(client, policies(replicas)[name])
+    print(f"warm after {time.monotonic() - started:.0f} s", flush=True)
+    for repeat in range(given.repeats):
+        shift = repeat % len(given.policies)
+        once = given.once if repeat == 0 else []
+        for policy in given.policies[shift:] + given.policies[:shift] + once:
+            if time.monotonic() - started > given.budget:
+                print(f"no time left for {policy}, repeat {repeat + 1}", flush=True)
+                continue
+            flush(url, replicas)
+            async with client_of(policy, url, given.timeout) as client:
+                turns, wall = await load_of(given, words, repeat).run(client, policies(replicas)[policy])
+            figures = summarise(turns, wall=wall, replicas=replicas, reported=True)
+            result["runs"].append({"policy": policy, "repeat": repeat, "figures": figures})
+            print(table(result["runs"][-1:]).splitlines()[-1], flush=True)
+            write(given.out, result)
+            if given.raw:
+                with (given.out / "turns.jsonl").open("a") as lines:
+                    for turn in turns:
+                        lines.write(json.dumps({"policy": policy, "repeat": repeat, **asdict(turn)}) + "\n")
     return result
 
 
@@ -236,7 +198,7 @@ def write(out: Path, result: dict[str, Any]) -> None:
     (out / "affinity.md").write_text(heading + table(result["runs"]) + "\n")
 
 
-def words_of(model: str | None, engine: str) -> list[str]:
+def words_of(model: str | None, engine: str) -> Sequence[str]:
     """Return words that are one token each to the model, where it brings a list."""
     folder = Path(model) if model else EngineEnvironment().tiny_model if engine == "sglang" else Path()
     path = folder / "words.json"
@@ -263,6 +225,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--think", type=float, nargs=2, default=(0.05, 0.2), help="seconds between turns, from to")
     parser.add_argument("--ramp", type=float, default=0.5, help="seconds over which conversations begin")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
+    parser.add_argument("--once", nargs="+", choices=POLICIES, default=[], help="after the first repeat only")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--budget", type=float, default=3_600, help="seconds after which no run is begun")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one turn")
@@ -283,8 +246,8 @@ def main() -> int:
     print(f"\n{result['title']}\n\n{table(result['runs'])}")
     try:
         plot(result, given.out / "affinity.svg")
-    except ImportError:
-        print("(no plot: pip install matplotlib)")
+    except ConfigurationError as error:
+        print(f"(no plot: {error})")
     return int(any(run["figures"]["failed"] for run in result["runs"]) or not result["runs"])
 
 

@@ -39,7 +39,8 @@ shared="1/$replicas of it each, by time slices"
 if [ "${MPS:-1}" = 1 ]; then
     export CUDA_MPS_PIPE_DIRECTORY=/tmp/homing-mps/pipe CUDA_MPS_LOG_DIRECTORY=/tmp/homing-mps/log
     mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
-    if nvidia-cuda-mps-control -d; then
+    # Or the one of a run before, which waits for its last client to be gone.
+    if nvidia-cuda-mps-control -d || echo get_server_list | timeout 10 nvidia-cuda-mps-control; then
         trap 'echo quit | timeout 20 nvidia-cuda-mps-control || true' EXIT
         export CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=$((100 / replicas))
         if timeout 60 python3 -c 'import torch; torch.ones(1, device="cuda").sum().item()'; then
@@ -61,6 +62,6 @@ python3 bench/affinity.py --engine sglang --device cuda --model "$model" --repli
     --engine-args "--max-running-requests 48 --attention-backend triton --sampling-backend pytorch --grammar-backend none --random-seed 1 --cuda-graph-backend-prefill disabled" \
     --conversations 40 --turns 8 --system-tokens 500 --user-tokens 700 --reply-tokens 96 --think 0.2 0.8 --ramp 2 \
     --repeats "$repeats" --budget "$budget" --machine "$gpu, $shared; SGLang 0.5.14; pool $pool tokens" "$@" || code=$?
-tar -C "$out" -czf "$out/logs.tar.gz" logs && rm -rf "$out/logs"
+if [ -d "$out/logs" ]; then tar -C "$out" -czf "$out/logs.tar.gz" logs && rm -rf "$out/logs"; fi
 echo "done after $SECONDS s"
 exit "$code"

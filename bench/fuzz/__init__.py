@@ -1,0 +1,1 @@
+"""Random bytes through everything that reads what a server sends."""
