@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 
-from homing import AsyncClient, AsyncConversation, Hooks, StreamInterrupted, Waiting
+from homing import AsyncClient, AsyncConversation, HomingError, Hooks, Waiting
 from homing.testing import Fault, replicas_of
 from homing_server.local import Edge, EdgeSettings, EngineSettings
 
@@ -71,6 +71,19 @@ def table(title: str, chats: list[AsyncConversation]) -> None:
 async def main() -> int:
     """Show it all; return the exit status."""
     problems: list[str] = []
+    try:
+        await show(problems)
+    except HomingError as error:
+        problems.append(f"a turn failed: {error}")
+    for problem in problems:
+        print(f"\nPROBLEM: {problem}")
+    if not problems:
+        print("\nAll conversations came home.")
+    return 1 if problems else 0
+
+
+async def show(problems: list[str]) -> None:
+    """Hold the conversations and print what they meet; add to ``problems`` what should not have been."""
     with Edge(SETTINGS) as edge:
         print(f"A local edge with three replicas, all of them cold: {edge.url}\n")
         async with AsyncClient(edge.url, hooks=Hooks(on_wait=show_wait)) as client:
@@ -93,26 +106,20 @@ async def main() -> int:
             stray = await hold(client.with_options(affinity="none"), show_first=False)
             table("The same without affinity: each turn goes anywhere", stray)
 
-            print("\nNow a replica dies in mid-sentence:")
+            print("\nNow a replica dies in mid-sentence, and another goes on:\n")
             chat = client.conversation(system=SYSTEM.format("mend clocks"))
             await chat.send(QUESTIONS[0])
             edge.inject(Fault.kill(after_chunks=6))
-            try:
-                async with chat.stream("Tell me more.") as stream:
-                    async for text in stream.text:
-                        print(text, end="", flush=True)
-                problems.append("the killed stream did not break")
-            except StreamInterrupted as error:
-                print(f"\n  StreamInterrupted; {len(error.partial_text)} characters had come, and are in the error")
-            if len(chat.turns) != 1:
-                problems.append("the broken turn entered the history")
-            reply = await chat.send("Tell me more.")
-            telemetry = reply.telemetry
-            print(f"  asked again: {telemetry.replica} answers, verdict {telemetry.verdict!r}, history whole")
-    for problem in problems:
-        print(f"PROBLEM: {problem}")
-    print("\nAll conversations came home." if not problems else "")
-    return 1 if problems else 0
+            async with chat.stream("Tell me more.") as stream:
+                async for event in stream:
+                    if event.type == "content.delta":
+                        print(event.delta, end="", flush=True)
+                    elif event.type == "resumed":
+                        print(" [broke, resumed] ", end="", flush=True)
+                reply = await stream.reply()
+            if reply.resumed != 1:
+                problems.append("the killed stream was not resumed")
+            print(f"\n\n  {reply.telemetry.replica} finished the sentence; nothing was lost or said twice")
 
 
 if __name__ == "__main__":

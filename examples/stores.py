@@ -1,57 +1,47 @@
-"""Keep conversations in a SQLite file; survive a second writer; list; forget the old.
+"""Keep conversations in a SQLite file: restarts, a second writer, undo, a listing, retention.
 
-Run it with `python examples/stores.py [file]`. Without a file it uses a temporary one.
+Run it with `python examples/stores.py [file]`, with HOMING_BASE_URL set (`homing up` prints one).
+Without a file it uses a temporary one.
 """
 
 import sys
 import tempfile
 import time
 
-from homing.errors import VersionConflict
-from homing.stores import SQLiteStore, Store
+from homing import Client, Conversation, Reply, VersionConflict
+from homing.stores import SQLiteStore
 
 
-def append(store: Store, conversation_id: str, text: str) -> int:
-    """Append a turn to whatever the conversation has become; return how many tries it took."""
-    tries = 0
+def say(chat: Conversation, text: str) -> Reply:
+    """Say it on top of whatever the conversation has become."""
     while True:
-        tries += 1
-        chat = store.load(conversation_id)
         try:
-            store.commit(
-                conversation_id,
-                expected_version=chat.version if chat else 0,
-                header=None if chat else {"title": text},
-                turns=[{"messages": [{"role": "user", "content": text}]}],
-            )
+            return chat.send(text)
         except VersionConflict as conflict:
             print(f"  somebody was faster: {conflict}")
-            continue
-        return tries
+            chat.reload()
 
 
 def main(path: str) -> None:
-    with SQLiteStore(path) as store:
-        for text in ("Why do KV caches matter?", "And across replicas?"):
-            append(store, "caches", text)
-        append(store, "lunch", "What is there to eat?")
+    with Client() as client, SQLiteStore(path) as store:
+        chat = client.conversation("caches", system="You are terse.", store=store, metadata={"title": "Caches"})
+        say(chat, "Why do KV caches matter?")
+        client.conversation("lunch", store=store, metadata={"title": "Lunch"}).send("What is there to eat?")
 
-        # A second process is a second store on the same file. It edits the first turn while
-        # we still hold the old version.
-        before = store.load("caches")
-        assert before is not None
-        with SQLiteStore(path) as other:
-            other.commit(
-                "caches", expected_version=before.version, keep=0, turns=[{"messages": [{"content": "edited"}]}]
-            )
-        try:
-            store.commit("caches", expected_version=before.version, turns=[{"messages": []}])
-        except VersionConflict as conflict:
-            print(f"refused: expected {conflict.expected - before.version:+d}, found +1 since we looked")
+    with Client() as client, SQLiteStore(path) as store:  # after a restart
+        chat = client.load_conversation("caches", store=store)
+        reply = say(chat, "And across replicas?")
+        print(f"after the restart: {reply.telemetry.verdict}, {reply.telemetry.cached_tokens} tokens cached")
 
-    with SQLiteStore(path) as store:  # after a restart
+        # Another client stands for another process. It says something while we hold the old state.
+        with Client() as other:
+            other.load_conversation("caches", store=store).send("Me too.")
+        say(chat, "Where were we?")
+
+        undone = chat.undo(2)
+        print(f"undone: {[turn.messages[0]['content'] for turn in undone]}")
         for item in store.list().items:
-            print(f"{item.id}: {item.turn_count} turn(s), {item.header['title']!r}")
+            print(f"{item.id}: {item.turn_count} turn(s), {item.header['metadata']['title']!r}")
         print(f"pruned: {store.prune(before=time.time() - 30 * 86400)}")
 
 

@@ -1,0 +1,1 @@
+"""A chatbot with a web page, on Homing. See docs/chatbot.md."""
