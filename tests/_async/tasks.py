@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 
 async def gather(*actions: Callable[..., Awaitable[Any]]) -> list[Any]:
@@ -19,3 +22,30 @@ async def gather(*actions: Callable[..., Awaitable[Any]]) -> list[Any]:
         for place, action in enumerate(actions):
             group.start_soon(run, place, action)
     return results
+
+
+class Hanging:
+    """A tool that never returns by itself."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.cancelled = False
+
+    async def __call__(self) -> None:
+        self.began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.cancelled = True
+
+    async def has_begun(self) -> None:
+        """Wait until it runs."""
+        await anyio.to_thread.run_sync(self.began.wait, 30)
+
+
+@asynccontextmanager
+async def hangs_until_cancelled() -> AsyncIterator[Hanging]:
+    """Make such a tool, and see afterwards that it was cancelled."""
+    hanging = Hanging()
+    yield hanging
+    assert hanging.cancelled

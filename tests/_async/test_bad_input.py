@@ -24,6 +24,7 @@ async def test_unknown_model(async_homing_client: homing.AsyncClient) -> None:
     [
         ([], "empty"),
         ("Hello", "must be a list"),
+        (None, "must be a list of messages, .* got NoneType"),
         ([{"content": "Hello"}], r"messages\[0\] needs a 'role'"),
         ([{"role": "user", "content": "ok"}, "Hello"], r"messages\[1\] must be a mapping"),
         ([{"role": "user", "content": float("nan")}], "cannot be sent as JSON"),
@@ -129,6 +130,67 @@ async def test_settings_that_cannot_work(settings: dict[str, Any], words: str) -
         homing.AsyncClient(**settings)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tools": print}, "tools must be a list of functions"),
+        ({"tools": 5}, "tools must be a list of functions"),
+        ({"metadata": 5}, "metadata must be a mapping"),
+        ({"system": 5}, "system must be a string"),
+        ({"on_busy": "sometimes"}, "on_busy must be"),
+    ],
+)
+async def test_what_a_conversation_cannot_have(
+    async_homing_client: homing.AsyncClient, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(homing.ConfigurationError, match=words):
+        async_homing_client.conversation(**given)
+
+
+@pytest.mark.parametrize("response_format", [dict, "City", list[int], None])
+async def test_what_nothing_can_be_parsed_as(
+    async_homing_client: homing.AsyncClient, edge: Edge, response_format: Any
+) -> None:
+    for parse in (
+        lambda: async_homing_client.conversation().parse("Hello", response_format),
+        lambda: async_homing_client.chat.completions.parse(messages=HELLO, response_format=response_format),
+    ):
+        with pytest.raises(homing.ConfigurationError, match="response_format must be a pydantic model class"):
+            await parse()
+    assert not edge.log
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"extra_body": 5}, "extra_body must be a mapping"),
+        ({"extra_query": 5}, "extra_query must be a mapping"),
+        ({"extra_headers": 5}, "extra_headers must be a mapping"),
+        ({"response_format": dict}, "response_format must be a pydantic model class"),
+        ({"messages": []}, "messages: the prompt"),
+        ({"stream": True}, r"stream\(content\)"),
+        ({"affinity": "none"}, "with_options"),
+        ({"affinity_key": "mine"}, r"conversation\(affinity_key"),
+        ({"n": 2}, r"fork\(n\)"),
+    ],
+)
+async def test_what_a_turn_does_not_take(
+    async_homing_client: homing.AsyncClient, edge: Edge, given: dict[str, Any], words: str
+) -> None:
+    chat = async_homing_client.conversation(n=1)  # type: ignore[call-arg]
+    with pytest.raises(homing.ConfigurationError, match=words):
+        await chat.send("Hello", **given)
+    assert not edge.log
+    assert (await chat.send("Hello")).text
+
+
+async def test_a_closed_client_says_so(edge: Edge) -> None:
+    async with homing.AsyncClient(edge.url) as client:
+        await client.models.list()
+    with pytest.raises(homing.ConfigurationError, match="closed"):
+        await client.models.list()
+
+
 async def test_a_missing_server_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOMING_BASE_URL", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
@@ -173,3 +235,82 @@ async def test_extra_headers_query_and_body(async_homing_client: homing.AsyncCli
     assert (record.request["odd"], record.request["top_k"]) == ([1], 3)
     with pytest.raises(homing.ConfigurationError, match="extra_headers"):
         await async_homing_client.chat.completions.create(messages=HELLO, extra_headers={"X": "a\nb"})
+
+
+def in_use(client: homing.AsyncClient) -> int:
+    """Return how many connections are neither idle nor closed, on our transport or httpx's."""
+    transport: Any = client._channel.http._transport
+    if hasattr(transport, "pool"):
+        return int(transport.pool.in_use)
+    return sum(not (connection.is_idle() or connection.is_closed()) for connection in transport._pool.connections)
+
+
+BAD = [
+    pytest.param({"model": "nope"}, None, homing.NotFoundError, id="unknown model"),
+    pytest.param({"content": object()}, None, homing.ConfigurationError, id="malformed message"),
+    pytest.param({"content": [{"type": "hologram"}]}, None, homing.BadRequestError, id="unknown part"),
+    pytest.param({"content": "word " * 500}, None, homing.ContextWindowExceeded, id="over-long context"),
+    pytest.param({"key": "sk-wrong"}, None, homing.AuthenticationError, id="wrong key"),
+    pytest.param({}, Fault.html(times=None), homing.APIResponseValidationError, id="HTML"),
+    pytest.param({}, Fault.error_body(times=None), homing.InternalServerError, id="200 with an error"),
+    pytest.param({}, Fault.truncate(times=None), homing.StreamInterrupted, id="truncated at once"),
+    pytest.param({}, Fault.truncate(inside="event", after_chunks=4, times=None), homing.StreamInterrupted, id="cut"),
+    pytest.param({}, Fault.long_line(20_000_000, times=None), homing.APIResponseValidationError, id="endless line"),
+    pytest.param({}, Fault.nan(after_chunks=4, times=None), homing.APIResponseValidationError, id="NaN received"),
+    pytest.param({"temperature": float("nan")}, None, homing.ConfigurationError, id="NaN sent"),
+    pytest.param({"extra_headers": {"X": "a\x07b"}}, None, homing.ConfigurationError, id="control character"),
+]
+
+
+@pytest.mark.edge(check_model=True, context_length=400, api_key="right")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("params", "fault", "error"), BAD)
+async def test_bad_input_loses_nothing_and_keeps_no_connection(
+    any_client: homing.AsyncClient,
+    edge: Edge,
+    params: dict[str, Any],
+    fault: Fault | None,
+    error: type[Exception],
+    streamed: bool,
+) -> None:
+    keys = ["right"]
+    http = any_client._channel.http
+    async with homing.AsyncClient(edge.url, http_client=http, api_key=lambda: keys[0], max_retries=0) as client:
+        chat = client.conversation(system="S", resume="never")
+        await chat.send("One.")
+        before = chat.history
+        if fault is not None:
+            edge.inject(fault)
+        given = {"content": "Two.", **params}
+        keys[0] = given.pop("key", "right")
+        with pytest.raises(error) as caught:
+            if streamed:
+                async with chat.stream(given.pop("content"), **given) as stream:
+                    await stream.reply()
+            else:
+                await chat.send(given.pop("content"), **given)
+        assert type(caught.value) is error
+        assert "sk-wrong" not in f"{caught.value!r}"
+        assert in_use(client) == 0
+        assert chat.history == before
+        # Nothing stands in the way of going on.
+        keys[0] = "right"
+        edge._do(edge._faults.clear)
+        assert (await chat.send("Two.")).text
+        assert len(chat.turns) == 2
+    edge.wait_for(lambda e: e.running == 0)
+
+
+@pytest.mark.parametrize("key", ["line\nend", "bell\x07", "nul\x00", "delete\x7f"])
+async def test_control_characters_in_an_affinity_key(async_homing_client: homing.AsyncClient, key: str) -> None:
+    chat = async_homing_client.conversation()
+    await chat.send("One.")
+    with pytest.raises(homing.ConfigurationError, match="affinity_key"):
+        async_homing_client.conversation(affinity_key=key)
+    with pytest.raises(homing.ConfigurationError, match="affinity_key"):
+        await async_homing_client.chat.completions.create(messages=HELLO, affinity_key=key)
+    home, chat.affinity_key = chat.affinity_key, key
+    with pytest.raises(homing.ConfigurationError, match="printable ASCII"):
+        await chat.send("Two.")
+    chat.affinity_key = home
+    assert (await chat.send("Two.")).telemetry.verdict == "warm"

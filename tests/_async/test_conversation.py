@@ -9,6 +9,8 @@ import homing
 from homing.testing import Fault, assert_one_replica, replicas_of, requests_of
 from homing_server.local import Answer, Edge
 
+from .tasks import gather
+
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("settled")]
 
 
@@ -146,12 +148,21 @@ async def test_an_open_stream_does_not_deadlock_its_own_task(
 
 async def test_busy_can_raise_or_cancel(async_homing_client: homing.AsyncClient, edge: Edge) -> None:
     # alkemio#1976
+    edge.inject(Fault.hang(after_chunks=4))
     refusing = async_homing_client.conversation(on_busy="raise")
     stream = refusing.stream("One.")
     await stream.__anext__()
     with pytest.raises(homing.ConversationBusy):
         await refusing.send("Two.")
     await stream.aclose()
+
+    edge.inject(Fault.hang(after_chunks=4))
+    cancelling = async_homing_client.conversation(on_busy="cancel")
+    stream = cancelling.stream("One.")
+    await stream.__anext__()
+    assert (await cancelling.send("Two.")).text  # also the task that reads the first
+    assert stream.cancelled
+    assert [turn.interrupted for turn in cancelling.turns] == [True, False]
 
 
 async def test_fork_regenerate_aside_rekey(async_homing_client: homing.AsyncClient, edge: Edge) -> None:
@@ -175,6 +186,34 @@ async def test_fork_regenerate_aside_rekey(async_homing_client: homing.AsyncClie
     assert chat.history == before
     assert len(set(replicas_of(edge, chat))) == 1
     assert chat.rekey() == chat.affinity_key != fork.affinity_key
+
+
+async def test_regenerate_during_a_turn_replaces_that_turn_and_no_other(
+    async_homing_client: homing.AsyncClient, edge: Edge
+) -> None:
+    chat = async_homing_client.conversation(on_busy="cancel", model="m")
+    await chat.send("One.")
+    edge.inject(Fault.hang(after_chunks=4))
+    running = chat.stream("Two.")
+    await running.__anext__()
+    begun = requests_of(edge, chat)[-1].request
+
+    async def drain(_: str) -> None:
+        async for _event in running:
+            pass
+
+    async def again(_: str) -> homing.Reply:
+        return await chat.regenerate()
+
+    _, reply = await gather(drain, again)
+    assert running.cancelled
+    asked = [message["content"] for message in chat.history if message["role"] == "user"]
+    assert asked == ["One.", "Two."]
+    assert chat.history[-1]["content"] == reply.text
+    sent = requests_of(edge, chat)[-1].request
+    assert begun is not None
+    assert sent is not None
+    assert sent["messages"] == begun["messages"]
 
 
 async def test_a_failed_regenerate_keeps_the_old_reply(async_homing_client: homing.AsyncClient, edge: Edge) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import homing
-from homing.testing import Fault
+from homing.testing import Fault, requests_of
 from homing_server.local import Edge
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("settled")]
@@ -40,7 +40,7 @@ async def test_transport_errors_are_ours_with_the_partial_text(
     edge.inject(fault)
     seen = ""
     with pytest.raises(homing.StreamInterrupted) as caught:
-        async with any_client.chat.completions.stream(messages=HELLO) as stream:
+        async with any_client.chat.completions.stream(messages=HELLO, resume="never") as stream:
             async for piece in stream.text:
                 seen += piece
     assert seen
@@ -56,15 +56,17 @@ async def test_send_begins_again_since_nobody_saw_the_broken_reply(
     edge.inject(fault)
     reply = await chat.send("Hello")
     assert reply.text == await uninterrupted(async_homing_client)
-    assert reply.telemetry.retries == 1
+    assert [record.outcome for record in requests_of(edge, chat)][-2:] == ["cut", "completed"]
+    # A reset that takes back even the headers looks like a stale connection, which nobody counts.
+    assert reply.telemetry.retries == 1 or fault.ending == "reset"
     assert len(chat.turns) == 1
 
 
 async def test_missing_finish_reason_is_truncation(any_client: homing.AsyncClient, edge: Edge) -> None:
-    # litellm#42140, agent-afk#635, tidebreak#1124, pydantic-ai#6610
+    # litellm#42140, agent-afk#635, tidebreak#1124, GoModel#1017, pydantic-ai#6610, vercel/ai#19165
     edge.inject(Fault.eof(after_chunks=5))
     with pytest.raises(homing.StreamTruncated) as caught:
-        await read(any_client)
+        await read(any_client, resume="never")
     assert caught.value.partial_text
 
 
@@ -99,7 +101,7 @@ async def test_an_empty_200_stream_is_retried(async_homing_client: homing.AsyncC
 
 
 async def test_error_object_in_mid_stream_is_raised_not_retried(any_client: homing.AsyncClient, edge: Edge) -> None:
-    # any-llm#847, codegraff#748, guidellm#743
+    # any-llm#847, mastra#22097, codegraff#748, guidellm#743
     edge.inject(Fault.error_in_stream(message="KV cache pool is full", code=500, after_chunks=4))
     with pytest.raises(homing.InternalServerError, match="KV cache pool is full") as caught:
         await read(any_client)
@@ -108,7 +110,7 @@ async def test_error_object_in_mid_stream_is_raised_not_retried(any_client: homi
 
 
 async def test_event_error_is_raised(any_client: homing.AsyncClient, edge: Edge) -> None:
-    # openai-python#2796, clicky#132
+    # openai-python#2796, #2943, clicky#132
     edge.inject(Fault.error_event(after_chunks=4))
     with pytest.raises(homing.APIStatusError, match="model worker died"):
         await read(any_client)
@@ -123,7 +125,7 @@ async def test_every_framing_reads_the_same(any_client: homing.AsyncClient, edge
 
 
 async def test_ping_after_id_line_is_not_an_event(any_client: homing.AsyncClient, edge: Edge) -> None:
-    # openai-python#2722, #2721, #3833, hermes-agent#111887
+    # openai-python#2722, #2721, #2943, #3833, openai-go#621, hermes-agent#111887
     whole = await uninterrupted(any_client)
     edge.inject(Fault.insert(b"id: 7\n\nretry: 10\n\n: ping\n\nid: 8\n: ping\n\ndata:\n\n", after_chunks=3))
     assert await read(any_client) == whole

@@ -20,7 +20,7 @@ def settled(homing_client: homing.Client, edge: Edge) -> Iterator[None]:
 
 
 @pytest.fixture
-def plain_client(edge: Edge, anyio_backend: object) -> Iterator[homing.Client]:
+def plain_client(edge: Edge) -> Iterator[homing.Client]:
     """A client over httpx's own transport, as with a user's own ``http_client``."""
     import httpx
 

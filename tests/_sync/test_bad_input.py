@@ -25,6 +25,7 @@ def test_unknown_model(homing_client: homing.Client) -> None:
     [
         ([], "empty"),
         ("Hello", "must be a list"),
+        (None, "must be a list of messages, .* got NoneType"),
         ([{"content": "Hello"}], r"messages\[0\] needs a 'role'"),
         ([{"role": "user", "content": "ok"}, "Hello"], r"messages\[1\] must be a mapping"),
         ([{"role": "user", "content": float("nan")}], "cannot be sent as JSON"),
@@ -130,6 +131,67 @@ def test_settings_that_cannot_work(settings: dict[str, Any], words: str) -> None
         homing.Client(**settings)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tools": print}, "tools must be a list of functions"),
+        ({"tools": 5}, "tools must be a list of functions"),
+        ({"metadata": 5}, "metadata must be a mapping"),
+        ({"system": 5}, "system must be a string"),
+        ({"on_busy": "sometimes"}, "on_busy must be"),
+    ],
+)
+def test_what_a_conversation_cannot_have(
+    homing_client: homing.Client, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(homing.ConfigurationError, match=words):
+        homing_client.conversation(**given)
+
+
+@pytest.mark.parametrize("response_format", [dict, "City", list[int], None])
+def test_what_nothing_can_be_parsed_as(
+    homing_client: homing.Client, edge: Edge, response_format: Any
+) -> None:
+    for parse in (
+        lambda: homing_client.conversation().parse("Hello", response_format),
+        lambda: homing_client.chat.completions.parse(messages=HELLO, response_format=response_format),
+    ):
+        with pytest.raises(homing.ConfigurationError, match="response_format must be a pydantic model class"):
+            parse()
+    assert not edge.log
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"extra_body": 5}, "extra_body must be a mapping"),
+        ({"extra_query": 5}, "extra_query must be a mapping"),
+        ({"extra_headers": 5}, "extra_headers must be a mapping"),
+        ({"response_format": dict}, "response_format must be a pydantic model class"),
+        ({"messages": []}, "messages: the prompt"),
+        ({"stream": True}, r"stream\(content\)"),
+        ({"affinity": "none"}, "with_options"),
+        ({"affinity_key": "mine"}, r"conversation\(affinity_key"),
+        ({"n": 2}, r"fork\(n\)"),
+    ],
+)
+def test_what_a_turn_does_not_take(
+    homing_client: homing.Client, edge: Edge, given: dict[str, Any], words: str
+) -> None:
+    chat = homing_client.conversation(n=1)  # type: ignore[call-arg]
+    with pytest.raises(homing.ConfigurationError, match=words):
+        chat.send("Hello", **given)
+    assert not edge.log
+    assert (chat.send("Hello")).text
+
+
+def test_a_closed_client_says_so(edge: Edge) -> None:
+    with homing.Client(edge.url) as client:
+        client.models.list()
+    with pytest.raises(homing.ConfigurationError, match="closed"):
+        client.models.list()
+
+
 def test_a_missing_server_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOMING_BASE_URL", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
@@ -174,3 +236,82 @@ def test_extra_headers_query_and_body(homing_client: homing.Client, edge: Edge) 
     assert (record.request["odd"], record.request["top_k"]) == ([1], 3)
     with pytest.raises(homing.ConfigurationError, match="extra_headers"):
         homing_client.chat.completions.create(messages=HELLO, extra_headers={"X": "a\nb"})
+
+
+def in_use(client: homing.Client) -> int:
+    """Return how many connections are neither idle nor closed, on our transport or httpx's."""
+    transport: Any = client._channel.http._transport
+    if hasattr(transport, "pool"):
+        return int(transport.pool.in_use)
+    return sum(not (connection.is_idle() or connection.is_closed()) for connection in transport._pool.connections)
+
+
+BAD = [
+    pytest.param({"model": "nope"}, None, homing.NotFoundError, id="unknown model"),
+    pytest.param({"content": object()}, None, homing.ConfigurationError, id="malformed message"),
+    pytest.param({"content": [{"type": "hologram"}]}, None, homing.BadRequestError, id="unknown part"),
+    pytest.param({"content": "word " * 500}, None, homing.ContextWindowExceeded, id="over-long context"),
+    pytest.param({"key": "sk-wrong"}, None, homing.AuthenticationError, id="wrong key"),
+    pytest.param({}, Fault.html(times=None), homing.APIResponseValidationError, id="HTML"),
+    pytest.param({}, Fault.error_body(times=None), homing.InternalServerError, id="200 with an error"),
+    pytest.param({}, Fault.truncate(times=None), homing.StreamInterrupted, id="truncated at once"),
+    pytest.param({}, Fault.truncate(inside="event", after_chunks=4, times=None), homing.StreamInterrupted, id="cut"),
+    pytest.param({}, Fault.long_line(20_000_000, times=None), homing.APIResponseValidationError, id="endless line"),
+    pytest.param({}, Fault.nan(after_chunks=4, times=None), homing.APIResponseValidationError, id="NaN received"),
+    pytest.param({"temperature": float("nan")}, None, homing.ConfigurationError, id="NaN sent"),
+    pytest.param({"extra_headers": {"X": "a\x07b"}}, None, homing.ConfigurationError, id="control character"),
+]
+
+
+@pytest.mark.edge(check_model=True, context_length=400, api_key="right")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("params", "fault", "error"), BAD)
+def test_bad_input_loses_nothing_and_keeps_no_connection(
+    any_client: homing.Client,
+    edge: Edge,
+    params: dict[str, Any],
+    fault: Fault | None,
+    error: type[Exception],
+    streamed: bool,
+) -> None:
+    keys = ["right"]
+    http = any_client._channel.http
+    with homing.Client(edge.url, http_client=http, api_key=lambda: keys[0], max_retries=0) as client:
+        chat = client.conversation(system="S", resume="never")
+        chat.send("One.")
+        before = chat.history
+        if fault is not None:
+            edge.inject(fault)
+        given = {"content": "Two.", **params}
+        keys[0] = given.pop("key", "right")
+        with pytest.raises(error) as caught:
+            if streamed:
+                with chat.stream(given.pop("content"), **given) as stream:
+                    stream.reply()
+            else:
+                chat.send(given.pop("content"), **given)
+        assert type(caught.value) is error
+        assert "sk-wrong" not in f"{caught.value!r}"
+        assert in_use(client) == 0
+        assert chat.history == before
+        # Nothing stands in the way of going on.
+        keys[0] = "right"
+        edge._do(edge._faults.clear)
+        assert (chat.send("Two.")).text
+        assert len(chat.turns) == 2
+    edge.wait_for(lambda e: e.running == 0)
+
+
+@pytest.mark.parametrize("key", ["line\nend", "bell\x07", "nul\x00", "delete\x7f"])
+def test_control_characters_in_an_affinity_key(homing_client: homing.Client, key: str) -> None:
+    chat = homing_client.conversation()
+    chat.send("One.")
+    with pytest.raises(homing.ConfigurationError, match="affinity_key"):
+        homing_client.conversation(affinity_key=key)
+    with pytest.raises(homing.ConfigurationError, match="affinity_key"):
+        homing_client.chat.completions.create(messages=HELLO, affinity_key=key)
+    home, chat.affinity_key = chat.affinity_key, key
+    with pytest.raises(homing.ConfigurationError, match="printable ASCII"):
+        chat.send("Two.")
+    chat.affinity_key = home
+    assert (chat.send("Two.")).telemetry.verdict == "warm"

@@ -7,11 +7,14 @@ import threading
 import pytest
 
 import homing
+from homing.core.readiness import RELEASE_WINDOW
 from homing.testing import Fault
 from homing_server.local import Edge
 
 from .tasks import gather
 
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.mark.edge(cold_start=0.4, initial_replicas=0)
@@ -93,6 +96,41 @@ def test_a_503_from_a_ready_server_is_a_hiccup(homing_client: homing.Client, edg
     assert (reply.telemetry.retries, reply.telemetry.waited) == (1, 0.0)
 
 
+def test_who_asks_for_no_retries_and_no_wait_sends_once(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    once = homing_client.with_options(max_retries=0, cold_start_timeout=0)
+    chat = once.conversation()
+    chat.send("One.")
+    for streamed in (False, True):
+        for fault in (Fault.overloaded(), Fault.answer(500, "oops"), Fault.truncate(), Fault.eof()):
+            edge.inject(fault)
+            asked = len(edge.log)
+            with pytest.raises(homing.HomingError) as caught:
+                (chat.stream("Two.").reply() if streamed else chat.send("Two."))
+            assert len(edge.log) == asked + 1
+            if fault == Fault.overloaded():
+                assert isinstance(caught.value, homing.ColdStartTimeout)
+                assert caught.value.attempts == 1
+            assert len(chat.turns) == 1
+
+
+def test_a_turn_that_ran_too_long_for_the_engine_is_not_run_again(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    # Its 503 looks like a cold start's: the turn would be run, and ended, again for 20 minutes.
+    for fault in (
+        Fault.answer(503, "Request running timeout reached."),
+        Fault.error_in_stream(message="Request running timeout reached.", code=503),
+    ):
+        edge.inject(fault)
+        asked = len(edge.log)
+        with pytest.raises(homing.InternalServerError, match="running timeout") as caught:
+            homing_client.chat.completions.stream(model="m", messages=HELLO).get_final_text()
+        assert caught.value.status_code == 503
+        assert len(edge.log) == asked + 1
+
+
 def test_a_server_that_scaled_to_zero_is_waited_for_again(edge: Edge) -> None:
     asleep = threading.Event()
     hooks = homing.Hooks(on_wait=lambda event: asleep.set())
@@ -143,6 +181,18 @@ def test_retries_are_shown_with_their_cause(edge: Edge) -> None:
     assert seen[0].attempt == 1
 
 
+def test_an_error_is_told_once(edge: Edge) -> None:
+    # Also one that strikes while the model's name is still being asked for.
+    told: list[Exception] = []
+    with homing.Client(edge.url, hooks=homing.Hooks(on_error=told.append)) as client:
+        for fault in (Fault.answer(401, "no", path="*"), Fault.answer(200, "{}", path="*"), Fault.answer(400, "no")):
+            edge.inject(fault)
+            with pytest.raises(homing.APIError) as caught:
+                client.conversation().send("Hello")
+            assert told == [caught.value]
+            told.clear()
+
+
 def test_an_endless_retry_after_is_not_slept(homing_client: homing.Client, edge: Edge) -> None:
     # openai-python#3555
     edge.inject(Fault.rate_limited(retry_after=3600))
@@ -161,11 +211,21 @@ def test_a_hook_that_raises_breaks_nothing(edge: Edge, caplog: pytest.LogCapture
 
 
 @pytest.mark.edge(cold_start=5.0, initial_replicas=0)
-def test_five_real_seconds_of_cold_start_with_200_conversations(edge: Edge) -> None:
+def test_five_real_seconds_of_cold_start_with_200_conversations(
+    edge: Edge, hooks: homing.Hooks, waits: list[homing.Waiting]
+) -> None:
     # modal-examples#1553
-    with homing.Client(edge.url) as client:
+    with homing.Client(edge.url, hooks=hooks) as client:
         chats = [client.conversation() for _ in range(200)]
         replies = gather(*[chat.send for chat in chats])
     assert len(replies) == 200
     assert all(replies)
     assert all(len(chat.turns) == 1 for chat in chats)
+    # All of them were shown the wait; one of them asked, four times a second at most.
+    assert len(waits) >= 200
+    assert {wait.cause for wait in waits} <= {"HTTP 503", "another call found no replica ready"}
+    assert len([record for record in edge.log if record.status == 503]) <= 200 + 5 / 0.25
+    # They were let in one after the other, never within less than the window, and each asked for its reply once.
+    served = [record.time for record in edge.log if record.status == 200 and record.path.endswith("completions")]
+    assert len(served) == 200
+    assert max(served) - min(served) >= RELEASE_WINDOW

@@ -10,6 +10,8 @@ import homing
 from homing.testing import Fault, assert_one_replica, replicas_of, requests_of
 from homing_server.local import Answer, Edge
 
+from .tasks import gather
+
 pytestmark = [pytest.mark.usefixtures("settled")]
 
 
@@ -147,12 +149,21 @@ def test_an_open_stream_does_not_deadlock_its_own_task(
 
 def test_busy_can_raise_or_cancel(homing_client: homing.Client, edge: Edge) -> None:
     # alkemio#1976
+    edge.inject(Fault.hang(after_chunks=4))
     refusing = homing_client.conversation(on_busy="raise")
     stream = refusing.stream("One.")
     stream.__next__()
     with pytest.raises(homing.ConversationBusy):
         refusing.send("Two.")
     stream.close()
+
+    edge.inject(Fault.hang(after_chunks=4))
+    cancelling = homing_client.conversation(on_busy="cancel")
+    stream = cancelling.stream("One.")
+    stream.__next__()
+    assert (cancelling.send("Two.")).text  # also the task that reads the first
+    assert stream.cancelled
+    assert [turn.interrupted for turn in cancelling.turns] == [True, False]
 
 
 def test_fork_regenerate_aside_rekey(homing_client: homing.Client, edge: Edge) -> None:
@@ -176,6 +187,34 @@ def test_fork_regenerate_aside_rekey(homing_client: homing.Client, edge: Edge) -
     assert chat.history == before
     assert len(set(replicas_of(edge, chat))) == 1
     assert chat.rekey() == chat.affinity_key != fork.affinity_key
+
+
+def test_regenerate_during_a_turn_replaces_that_turn_and_no_other(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    chat = homing_client.conversation(on_busy="cancel", model="m")
+    chat.send("One.")
+    edge.inject(Fault.hang(after_chunks=4))
+    running = chat.stream("Two.")
+    running.__next__()
+    begun = requests_of(edge, chat)[-1].request
+
+    def drain(_: str) -> None:
+        for _event in running:
+            pass
+
+    def again(_: str) -> homing.Reply:
+        return chat.regenerate()
+
+    _, reply = gather(drain, again)
+    assert running.cancelled
+    asked = [message["content"] for message in chat.history if message["role"] == "user"]
+    assert asked == ["One.", "Two."]
+    assert chat.history[-1]["content"] == reply.text
+    sent = requests_of(edge, chat)[-1].request
+    assert begun is not None
+    assert sent is not None
+    assert sent["messages"] == begun["messages"]
 
 
 def test_a_failed_regenerate_keeps_the_old_reply(homing_client: homing.Client, edge: Edge) -> None:

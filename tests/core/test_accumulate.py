@@ -79,6 +79,11 @@ def test_text() -> None:
     assert completion.choices[0].finish_reason == "stop"
 
 
+def test_pieces_are_counted() -> None:
+    accumulator = fed(said("One"), said(" two"), chunk(piece(reasoning_content="Hm.")), chunk(piece(finish="stop")))
+    assert accumulator.pieces == 3
+
+
 def test_only_the_first_choice_is_text() -> None:
     accumulator = Accumulator(n=2)
     assert accumulator.update(chunk(piece(1, content="b"), piece(0, content="a"))) == "a"

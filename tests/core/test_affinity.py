@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core import affinity as module
 from homing.core.affinity import (
     FORK_SIBLINGS,
     MAX_KEY,
@@ -41,7 +40,7 @@ def test_new_keys_are_uuids_of_version_7_and_sort_by_age(monkeypatch: pytest.Mon
     now = 1_700_000_000_000
     keys = []
     for step in range(50):
-        monkeypatch.setattr(module.time, "time_ns", lambda step=step: (now + step) * 1_000_000)
+        monkeypatch.setattr("time.time_ns", lambda step=step: (now + step) * 1_000_000)
         keys.append(new_key())
     assert keys == sorted(keys)
     for step, key in enumerate(keys):
@@ -165,7 +164,7 @@ def test_a_token_of_the_server_goes_back_with_its_conversation_only() -> None:
 
 
 def test_of_too_many_tokens_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ECHO_MEMORY", 3)
+    monkeypatch.setattr("homing.core.affinity.ECHO_MEMORY", 3)
     echo = EchoAffinity("x-token")
     for key in "abc":
         echo.observe(key, {"x-token": key})

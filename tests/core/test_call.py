@@ -83,4 +83,5 @@ def test_a_new_attempt_forgets_what_the_last_has_measured() -> None:
     call.sent_at, call.first_byte_at = 1.0, 2.0
     assert repr(call) == "<Call deadline=5.0 sent_at=1.0 aborted=False>"
     call.restart()
-    assert (call.sent_at, call.first_byte_at, call.deadline) == (None, None, 5.0)
+    measured: tuple[float | None, ...] = (call.sent_at, call.first_byte_at, call.deadline)
+    assert measured == (None, None, 5.0)

@@ -7,10 +7,6 @@ are compared at every split, and what follows from them is checked once.
 from __future__ import annotations
 
 import json
-import re
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -29,29 +25,7 @@ from homing.errors import (
 from homing.types import ChatCompletion, ChatCompletionChunk, Model, ModelList
 from homing.types.wire import WireModel
 
-CAPTURES = Path(__file__).parent.parent / "captures"
-
-
-class Capture(NamedTuple):
-    """One recorded answer."""
-
-    status: int
-    streamed: bool
-    body: bytes
-
-
-@cache
-def capture(name: str) -> Capture:
-    raw = (CAPTURES / f"{name}.txt").read_bytes()
-    head = re.search(rb"^HTTP (\d+)\n(?:.+\n)*\n", raw, re.MULTILINE)
-    assert head is not None
-    return Capture(int(head[1]), b"text/event-stream" in head[0], raw[head.end() :])
-
-
-NAMES = sorted(path.relative_to(CAPTURES).with_suffix("").as_posix() for path in CAPTURES.rglob("*.txt"))
-STREAMS = [name for name in NAMES if capture(name).streamed]
-ANSWERS = [name for name in NAMES if not capture(name).streamed and capture(name).status == 200]
-REFUSALS = [name for name in NAMES if capture(name).status >= 400]
+from ..recordings import ANSWERS, NAMES, REFUSALS, STREAMS, recording
 
 
 def decode(*reads: bytes) -> list[Event]:
@@ -70,17 +44,6 @@ def accumulate(events: list[Event]) -> Accumulator:
     return accumulator
 
 
-def pieces(body: bytes, field: str) -> str:
-    """Join one text field of all chunks, with nothing of ours but `json`."""
-    found = [
-        choice["delta"].get(field) or ""
-        for line in body.decode().splitlines()
-        if line.startswith("data: {")
-        for choice in json.loads(line[6:])["choices"]
-    ]
-    return "".join(found)
-
-
 def test_nothing_is_left_out() -> None:
     assert len(STREAMS) == 9
     assert sorted(STREAMS + ANSWERS + REFUSALS) == NAMES
@@ -88,7 +51,7 @@ def test_nothing_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_stream_at_every_split(name: str) -> None:
-    body = capture(name).body
+    body = recording(name).body
     whole = decode(body)
     assert len(whole) == body.count(b"\n\n")
     assert whole[-1] == Event("message", b"[DONE]")
@@ -100,8 +63,8 @@ def test_stream_at_every_split(name: str) -> None:
 @pytest.mark.parametrize("ends", [b"\r\n", b"\r"])
 @pytest.mark.parametrize("name", ["0.5.9/stream_usage", "0.5.23/stream_usage", "0.5.23/overload_stream_True"])
 def test_stream_with_other_line_ends_at_every_split(name: str, ends: bytes) -> None:
-    whole = decode(capture(name).body)
-    body = b"\xef\xbb\xbf: keep-alive" + ends * 2 + capture(name).body.replace(b"\n", ends)
+    whole = decode(recording(name).body)
+    body = b"\xef\xbb\xbf: keep-alive" + ends * 2 + recording(name).body.replace(b"\n", ends)
     for split in range(len(body)):
         assert decode(body[:split], body[split:]) == whole
 
@@ -109,10 +72,10 @@ def test_stream_with_other_line_ends_at_every_split(name: str, ends: bytes) -> N
 @pytest.mark.parametrize("name", ["0.5.9/stream_usage", "0.5.23/stream_usage"])
 def test_a_stream_cut_anywhere_is_known_to_be_cut(name: str) -> None:
     """Or to be whole: never an error, never a wrong text."""
-    body = capture(name).body
+    body = recording(name).body
     finish = body.index(b'"finish_reason":"length"')
     complete = body.index(b"\n\n", finish) + 2
-    reasoning = pieces(body, "reasoning_content")
+    reasoning = recording(name).joined("reasoning_content")
     for cut in range(len(body)):
         accumulator = accumulate(decode(body[:cut]))
         assert accumulator.terminal == (cut >= complete)
@@ -122,16 +85,16 @@ def test_a_stream_cut_anywhere_is_known_to_be_cut(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if "overload" not in name])
 def test_what_a_stream_says(name: str) -> None:
-    body = capture(name).body
-    accumulator = accumulate(decode(body))
+    played = recording(name)
+    accumulator = accumulate(decode(played.body))
     completion = accumulator.completion
     message = completion.choices[0].message
     assert accumulator.terminal
     assert accumulator.finish_reason == "length"
     assert completion.model == "tiny"
-    assert f'"id":"{completion.id}"'.encode() in body
-    assert (message.reasoning or "") == pieces(body, "reasoning_content")
-    assert (message.content or "") == pieces(body, "content") == ""
+    assert f'"id":"{completion.id}"'.encode() in played.body
+    assert (message.reasoning or "") == played.joined("reasoning_content")
+    assert (message.content or "") == played.joined("content") == ""
 
 
 @pytest.mark.parametrize(
@@ -142,7 +105,7 @@ def test_what_a_stream_says(name: str) -> None:
     ],
 )
 def test_documented_text_and_usage(name: str, reasoning: str, counts: tuple[int, ...]) -> None:
-    completion = accumulate(decode(capture(name).body)).completion
+    completion = accumulate(decode(recording(name).body)).completion
     assert completion.choices[0].message.reasoning == reasoning
     usage = completion.usage
     assert usage is not None
@@ -151,25 +114,25 @@ def test_documented_text_and_usage(name: str, reasoning: str, counts: tuple[int,
 
 
 def test_details_that_were_asked_for_are_kept() -> None:
-    completion = accumulate(decode(capture("0.5.23/stream_usage").body)).completion
+    completion = accumulate(decode(recording("0.5.23/stream_usage").body)).completion
     assert completion.sglext == {"cached_tokens_details": {"device": 14, "host": 0}}
 
 
 @pytest.mark.parametrize("name", ["0.5.9/stream", "0.5.23/stream"])
 def test_usage_that_was_not_asked_for_is_unknown(name: str) -> None:  # sglang#4707
-    assert accumulate(decode(capture(name).body)).usage is None
+    assert accumulate(decode(recording(name).body)).usage is None
 
 
 def test_reasoning_sent_as_a_whole_equals_reasoning_sent_in_pieces() -> None:
     whole, bit_by_bit = (
-        accumulate(decode(capture(f"0.5.23/{name}").body)).completion.choices[0].message.reasoning
+        accumulate(decode(recording(f"0.5.23/{name}").body)).completion.choices[0].message.reasoning
         for name in ("reasoning_buffered_stream", "reasoning_stream")
     )
     assert whole == bit_by_bit
 
 
 def test_tool_call_cut_at_the_token_limit_is_not_handed_out() -> None:  # ANOLISA#2209
-    message = accumulate(decode(capture("0.5.23/tool_named_stream").body)).completion.choices[0].message
+    message = accumulate(decode(recording("0.5.23/tool_named_stream").body)).completion.choices[0].message
     assert message.tool_calls is None
     (half,) = message.unfinished_tool_calls
     assert (half.id, half.function.name) == ("call_0baf357d87a6499fb9423d7c", "get_weather")
@@ -177,7 +140,7 @@ def test_tool_call_cut_at_the_token_limit_is_not_handed_out() -> None:  # ANOLIS
 
 
 def test_overload_inside_a_stream() -> None:
-    body = capture("0.5.23/overload_stream_True").body
+    body = recording("0.5.23/overload_stream_True").body
     with pytest.raises(InternalServerError, match="503: The request queue is full") as caught:
         accumulate(decode(body))
     assert (caught.value.status_code, caught.value.type) == (503, "SERVICE_UNAVAILABLE")
@@ -191,7 +154,7 @@ def test_overload_of_0_5_9_is_an_empty_stream() -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answer_keeps_everything(name: str) -> None:
-    body = capture(name).body
+    body = recording(name).body
     sent = json.loads(body)
     models: dict[str, type[WireModel]] = {
         "chat.completion": ChatCompletion,
@@ -212,21 +175,21 @@ def test_answer_keeps_everything(name: str) -> None:
     ],
 )
 def test_documented_answers(name: str, content: str | None, cached: int | None) -> None:
-    completion = parse_answer(capture(name).body, ChatCompletion)
+    completion = parse_answer(recording(name).body, ChatCompletion)
     assert completion.choices[0].message.content == content
     assert completion.usage is not None
     assert completion.usage.cached_tokens == cached
 
 
 def test_two_choices() -> None:
-    completion = parse_answer(capture("0.5.23/n2").body, ChatCompletion)
+    completion = parse_answer(recording("0.5.23/n2").body, ChatCompletion)
     assert [choice.index for choice in completion.choices] == [0, 1]
     assert all(choice.message.reasoning for choice in completion.choices)
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_every_refusal_is_a_typed_error_with_the_servers_words(name: str) -> None:
-    status, _, body = capture(name)
+    status, _, body = recording(name)
     error = status_error(status, body)
     kinds = {400: BadRequestError, 401: AuthenticationError, 404: NotFoundError, 503: InternalServerError}
     expected = ContextWindowExceeded if name.endswith("too_long") else kinds.get(status, APIStatusError)

@@ -30,6 +30,11 @@ def test_a_request_joined_from_its_parts_is_the_request(params: dict[str, Any], 
     assert json.loads(body) == {"messages": messages, **params}
 
 
+def test_a_request_without_messages_names_none() -> None:
+    # SGLang's /tokenize takes an empty list for a conversation, and refuses it.
+    assert encode_request({"prompt": "a"}, []) == b'{"prompt":"a"}'
+
+
 @given(st.lists(MESSAGE, min_size=1, max_size=4), MESSAGE, PARAMS)
 def test_a_longer_history_begins_with_the_same_bytes(history: list[Any], new: Any, params: dict[str, Any]) -> None:
     before = encode_request({}, encode_messages(history))
@@ -105,6 +110,8 @@ def test_a_servers_message_goes_back_without_its_nulls() -> None:
         ("Hi", "must be a list of messages"),
         (b"Hi", "must be a list of messages"),
         ({"role": "user"}, "must be a list of messages"),
+        (None, "must be a list of messages"),
+        (5, "must be a list of messages"),
         ([], "messages is empty"),
         (iter(()), "messages is empty"),
         ([{"role": "user"}, "Hi"], r"messages\[1\] must be a mapping .* got str"),

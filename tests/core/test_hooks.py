@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homing.core.hooks import call_hook, log_as_asked
+from homing.core.hooks import Hooks, call_hook, log_as_asked
 from homing.errors import ConfigurationError
 
 logger = logging.getLogger("homing")
@@ -35,6 +35,11 @@ def test_a_hook_is_called_and_what_it_raises_is_logged_only(caplog: pytest.LogCa
     call_hook(broken, "event")
     assert "a Homing hook failed" in caplog.text
     assert "hook bug" in caplog.text
+
+
+def test_what_cannot_be_called_is_no_hook() -> None:
+    with pytest.raises(ConfigurationError, match="on_retry must be a function of one argument, got 3"):
+        Hooks(on_retry=3)  # type: ignore[arg-type]
 
 
 def test_a_hook_may_be_left_by_ctrl_c() -> None:

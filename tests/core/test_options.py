@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from homing.core.affinity import BodyAffinity, ModalAffinity, NoAffinity
+from homing.core.encode import encode_messages
 from homing.core.hooks import Hooks
 from homing.core.options import Options
+from homing.core.resume_style import ResumeStyle
 from homing.core.retry import MAX_RETRIES, RetryPolicy
 from homing.core.settings import COLD_START_TIMEOUT, Credentials
 from homing.core.telemetry import Telemetry
@@ -78,6 +80,8 @@ def test_no_secret_is_in_the_representation() -> None:
         ({"default_headers": None}, "headers", {"X-A": "1", "X-B": "1"}),
         ({"default_query": {"b": 2}}, "query", {"a": 1, "b": 2}),
         ({"default_query": None}, "query", {"a": 1}),
+        ({"resume": "never"}, "resume", "never"),
+        ({"resume": ResumeStyle("vllm")}, "resume", ResumeStyle("vllm")),
         ({"hooks": None}, "hooks", Hooks()),
         ({"hooks": Hooks(on_reply=print)}, "hooks", Hooks(on_reply=print)),
     ],
@@ -117,8 +121,15 @@ def test_a_changed_number_of_retries_keeps_the_rest_of_the_policy() -> None:
         ({"cold_start_timeout": math.nan}, "cold_start_timeout"),
         ({"cold_start_timeout": True}, "cold_start_timeout"),
         ({"timeout": -1}, "Timeout.total"),
+        ({"timeout": "5"}, "timeout must be a homing.Timeout, a number of seconds or None, got '5'"),
+        ({"timeout": object()}, "timeout must be a homing.Timeout"),
+        ({"model": 5}, "model must be a string, got 5"),
+        ({"hooks": print}, r"hooks must be Hooks\(on_wait=…\)"),
+        ({"default_query": 5}, "default_query must be a mapping of names to values, got int"),
+        ({"api_key": 5}, "api_key must be a string, or a function that returns one, got int"),
         ({"affinity": "sticky"}, "affinity must be 'prefix', 'none' or a strategy"),
         ({"affinity": None}, "affinity must be"),
+        ({"resume": "always"}, "resume must be 'auto', 'never' or a ResumeStyle"),
         ({"api_key": "ak-1"}, "proxy token"),
         ({"default_headers": {"Host": "x"}}, "default_headers may not set 'Host'"),
         ({"default_headers": {"X": "é"}}, "default_headers"),
@@ -149,7 +160,7 @@ def test_a_change_that_cannot_work(change: Any, words: str) -> None:
 def test_the_key_of_a_call_without_a_conversation(
     client: Any, call: Any, key: str | None, strategy: type, kind: str | None
 ) -> None:
-    chosen, chosen_key = options(affinity=client).loose_key(HELLO, call, key)
+    chosen, chosen_key = options(affinity=client).loose_key(HELLO, encode_messages(HELLO), call, key)
     assert type(chosen) is strategy
     if kind == "prefix":
         assert chosen_key is not None
@@ -160,7 +171,7 @@ def test_the_key_of_a_call_without_a_conversation(
 
 def test_a_key_that_cannot_travel_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="affinity_key"):
-        options().loose_key(HELLO, None, "a\nb")
+        options().loose_key(HELLO, encode_messages(HELLO), None, "a\nb")
 
 
 def test_replies_are_summed_over_all_copies() -> None:

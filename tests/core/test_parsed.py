@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from homing.core.parsed import parse_completion
+from homing.core.parsed import parse_completion, parsed_reply, repair_request
 from homing.errors import (
     APIResponseValidationError,
     ContentFilterFinishReasonError,
     LengthFinishReasonError,
+    RefusalError,
 )
 from homing.types import ChatCompletion
 
@@ -60,3 +61,41 @@ def test_content_that_does_not_fit(content: str | None) -> None:
     with pytest.raises(APIResponseValidationError, match="does not fit City") as caught:
         parse_completion(completion(content=content), City)
     assert caught.value.partial_text == (content or "")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reply_in_the_form_asked_for() -> None:
+    assert parsed_reply(completion(content='{"name":"Oslo"}'), City) == City(name="Oslo")
+
+
+def test_a_reply_in_no_form() -> None:
+    call = {"id": "x", "function": {"name": "f", "arguments": "{}"}}
+    with pytest.raises(RefusalError, match="the model refused: no") as refused:
+        parsed_reply(completion(refusal="no", content="Sorry."), City)
+    assert refused.value.partial_text == "Sorry."
+    for answer in (completion(tool_calls=[call]), ChatCompletion(choices=[])):
+        with pytest.raises(APIResponseValidationError, match="instead of giving a City") as caught:
+            parsed_reply(answer, City)
+        assert caught.value.partial is answer
+    assert LengthFinishReasonError("x", completion=ChatCompletion(choices=[])).partial_text == ""
+
+
+@pytest.mark.parametrize("content", ["Oslo", '{"nom":"Oslo"}', "", '{"name":'])
+def test_what_to_say_to_an_answer_that_does_not_fit(content: str) -> None:
+    said = repair_request(completion(content=content), City)
+    assert said is not None
+    assert said.startswith("That does not fit the schema City: ")
+    assert "https://" not in said
+
+
+def test_where_nothing_is_to_be_said() -> None:
+    call = {"id": "x", "function": {"name": "f", "arguments": "{}"}}
+    good = completion(content='{"name":"Oslo"}')
+    for answer in (
+        good,
+        completion("length", content='{"name":'),
+        completion("content_filter", content=""),
+        completion(refusal="no"),
+        completion(tool_calls=[call]),
+    ):
+        assert repair_request(answer, City) is None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from homing.core.readiness import Readiness, Ticket
+from homing.core.readiness import GAP_SHARE, MAX_GAP, MIN_GAP, Readiness, Ticket
 from homing.core.retry import RetryPolicy
 from homing.core.turn import Attempts, Deliver, Hold, Plan, Send, Sleep, attempts
 from homing.errors import (
@@ -19,6 +21,7 @@ from homing.errors import (
     InternalServerError,
     ServerUnreachable,
 )
+from homing.types.events import Waiting
 
 ROUND_TRIP = 0.002
 
@@ -42,10 +45,10 @@ class World:
     served: list[float] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
     readiness: Readiness = field(default_factory=Readiness)
-    _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _queue: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _ids: itertools.count[int] = field(default_factory=itertools.count)
 
-    def at(self, when: float, action: Callable[[], None]) -> None:
+    def at(self, when: float, action: Callable[[], object]) -> None:
         heapq.heappush(self._queue, (when, next(self._ids), action))
 
     def run(self, until: float = 10_000.0) -> None:
@@ -72,6 +75,7 @@ class Call:
         self.plan = plan
         self.waiting = 0
         self.over = False
+        self.shown: list[Waiting] = []
         self.ticket = Ticket(self._woken)
         self.steps: Attempts = attempts(plan, world.readiness, self.ticket, lambda: world.now)
         world.at(world.now, lambda: self._go(None, first=True))
@@ -114,18 +118,27 @@ class Call:
             self._go(None)
         else:
             assert isinstance(effect, (Hold, Sleep))
+            if isinstance(effect.notice, Waiting):
+                self.shown.append(effect.notice)
             self.waiting = turn = next(world._ids) + 1
             world.at(world.now + effect.seconds, lambda: self._wake(turn))
+
+
+@functools.cache
+def waited_out(callers: int, ready_at: float) -> World:
+    """So many calls that begin together, all served."""
+    world = World(ready_at)
+    for _ in range(callers):
+        world.call()
+    world.run()
+    return world
 
 
 @pytest.mark.parametrize("callers", [1, 200, 5000])
 @pytest.mark.parametrize("ready_at", [3.0, 30.0, 37.3, 300.0, 1190.0])
 def test_little_is_lost_after_readiness_and_little_is_sent_before(callers: int, ready_at: float) -> None:
     # modal-examples#1553, OpenLLM#607
-    world = World(ready_at)
-    for _ in range(callers):
-        world.call()
-    world.run()
+    world = waited_out(callers, ready_at)
     assert not world.failed
     assert len(world.served) == callers
     bound = 0.02 * ready_at + 0.3
@@ -134,6 +147,40 @@ def test_little_is_lost_after_readiness_and_little_is_sent_before(callers: int, 
     probes = [when for when in world.sent if ROUND_TRIP < when < ready_at]
     assert len(probes) <= 1 + ready_at / 0.25
     assert all(later - earlier >= 0.249 for earlier, later in itertools.pairwise(probes))
+
+
+def test_the_docs_quote_these_figures() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cold-starts.md").read_text()
+    for ready_at in (3.0, 30.0, 300.0, 1190.0):
+        late = [f"{max(waited_out(callers, ready_at).served) - ready_at:.2f} s" for callers in (1, 200, 5000)]
+        cold = [when for when in waited_out(200, ready_at).sent if when < ready_at]
+        row = " | ".join([f"{ready_at:.0f} s", str(len(cold)), *late])
+        assert f"| {row} |" in page
+    assert f"from {MIN_GAP / GAP_SHARE:.0f} s on" in page
+    assert f"from {MAX_GAP / GAP_SHARE:.0f} s on" in page
+
+
+def test_200_conversations_wait_out_30_seconds() -> None:
+    # modal-examples#1553, lilbee#465, huggingface_hub#1454
+    world = World(30.0)
+    calls = [world.call() for _ in range(200)]
+    world.run()
+    assert (len(world.served), world.failed) == (200, [])
+    assert min(world.served) - 30.0 <= 0.02 * 30.0 + 0.3, "regret"
+    # One prober: whoever asks, nobody asks within a quarter of a second of another.
+    probes = [when for when in world.sent if ROUND_TRIP < when < 30.0]
+    assert all(later - earlier >= 0.249 for earlier, later in itertools.pairwise(probes))
+    # Everybody's hook is told, at once and then every five or six seconds, of a wait that grows.
+    for call in calls:
+        told = [notice.elapsed for notice in call.shown]
+        assert told == sorted(told)
+        assert max(later - earlier for earlier, later in itertools.pairwise([0.0, *told, 30.0])) <= 6.1
+        assert {notice.deadline for notice in call.shown} == {1200.0}
+        assert {notice.cause for notice in call.shown} <= {"HTTP 503", "another call found no replica ready"}
+    # No storm: once it is ready each asks once, and no hundredth of a second sees more than a few.
+    released = sorted(when for when in world.sent if when >= 30.0)
+    assert len(released) == 200
+    assert max(sum(start <= when < start + 0.01 for when in released) for start in released) <= 25
 
 
 def test_200_waiters_send_a_twentieth_of_what_polling_each_second_sends() -> None:
@@ -277,7 +324,7 @@ def test_a_slow_first_answer_holds_the_others_for_a_moment_only() -> None:
 def test_a_deputy_that_leaves_hands_over() -> None:
     readiness = Readiness()
     woken: list[str] = []
-    tickets = {name: Ticket(lambda name=name: woken.append(name)) for name in ("leader", "deputy", "third")}
+    tickets = {name: Ticket(functools.partial(woken.append, name)) for name in ("leader", "deputy", "third")}
     readiness.not_ready(tickets["leader"], 0.0)
     for ticket in tickets.values():
         readiness.ask(ticket, 0.0)

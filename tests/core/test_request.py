@@ -9,7 +9,14 @@ import pytest
 from pydantic import BaseModel, Field
 
 from homing.core.affinity import BodyAffinity, HeaderAffinity, NoAffinity
-from homing.core.completion_request import chat_request, choices_asked_for, first_model, split_call_options
+from homing.core.completion_request import (
+    NOT_A_TURN_S,
+    chat_request,
+    check_turn,
+    choices_asked_for,
+    first_model,
+    split_call_options,
+)
 from homing.core.encode import encode_messages
 from homing.core.options import Options
 from homing.core.request import USER_AGENT, Request
@@ -79,6 +86,14 @@ def test_a_completion() -> None:
     assert headers(request)["Content-Type"] == "application/json"
 
 
+def test_what_becomes_of_a_broken_reply_is_the_calls_or_the_clients() -> None:
+    assert chat({}).resume == "auto"
+    assert chat({}, resume="never").resume == "never"
+    assert "resume" not in body(chat({}, resume="never"))
+    with pytest.raises(ConfigurationError, match="resume must be"):
+        chat({}, resume="always")
+
+
 @pytest.mark.parametrize(
     ("given", "sent"),
     [
@@ -108,6 +123,13 @@ def test_extra_body_is_added_as_it_is_but_cannot_replace_the_messages() -> None:
     assert body(chat({"top_k": 1}, extra_body={"top_k": 2}))["top_k"] == 2
     with pytest.raises(ConfigurationError, match="extra_body may not replace messages"):
         chat({}, extra_body={"messages": []})
+
+
+@pytest.mark.parametrize("name", ["extra_body", "extra_query", "extra_headers"])
+def test_extras_are_mappings(name: str) -> None:
+    call: dict[str, Any] = {name: 5}
+    with pytest.raises(ConfigurationError, match=f"{name} must be a mapping of names to values, got int"):
+        chat({}, **call)
 
 
 @pytest.mark.parametrize(
@@ -228,3 +250,10 @@ def test_the_first_model_of_a_list() -> None:
 def test_not_given_is_false_and_says_its_name() -> None:
     assert not NOT_GIVEN
     assert repr(NOT_GIVEN) == "NOT_GIVEN"
+
+
+@pytest.mark.parametrize("name", NOT_A_TURN_S)
+def test_what_a_turn_does_not_take(name: str) -> None:
+    check_turn({"n": 1, "temperature": 0})
+    with pytest.raises(ConfigurationError, match=f"does not take {name}: "):
+        check_turn({"temperature": 0, name: 2})

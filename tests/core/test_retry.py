@@ -54,6 +54,8 @@ def status(code: int, message: str = "no", **headers: str) -> APIStatusError:
         (status(500, "Model m is currently loading"), NOT_READY, NOT_READY),  # transformers#32665
         (status(500, "loading the tokenizer failed"), TRANSIENT, TRANSIENT),
         (status(400, "model is loading"), FINAL, FINAL),
+        (status(503, "Request running timeout reached."), FINAL, FINAL),
+        (status(503, "Request waiting timeout reached."), NOT_READY, NOT_READY),  # it was full
         (ServerUnreachable("refused"), NOT_READY, TRANSIENT),
         (APIConnectionError("broke"), TRANSIENT, TRANSIENT),
         (StreamInterrupted("broke"), TRANSIENT, TRANSIENT),

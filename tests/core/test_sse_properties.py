@@ -1,12 +1,7 @@
-"""The decoder against the standard's own algorithm, on generated input at any split.
-
-`reference` is the algorithm of WHATWG HTML 9.2.6, line by line and on the whole input, with
-nothing in common with the decoder under test, not even httpx-sse.
-"""
+"""The decoder against the standard's own algorithm, on generated input at any split."""
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 import pytest
@@ -17,25 +12,7 @@ from hypothesis import strategies as st
 from homing.core.sse import Event, EventDecoder
 from homing.errors import APIResponseValidationError
 
-
-def reference(stream: bytes) -> list[Event]:
-    text = stream.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-    lines = re.split("\r\n|\r|\n", text)[:-1]  # what follows the last line end is no line
-    events = []
-    name = data = ""
-    for line in lines:
-        if line == "":
-            if data:
-                events.append(Event(name or "message", data[:-1].encode()))
-            name = data = ""
-        elif not line.startswith(":"):
-            field, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if field == "event":
-                name = value
-            elif field == "data":
-                data += value + "\n"
-    return events
+from .standard import reference
 
 
 def decode(stream: bytes, cuts: list[int], **limits: int) -> tuple[list[Event], bool]:

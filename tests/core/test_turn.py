@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from homing.core.readiness import Readiness, Ticket
-from homing.core.retry import FIRST_BACKOFF, LAPSE_PAUSE, LAPSES, RetryPolicy
-from homing.core.turn import Deliver, Effect, Hold, Plan, Send, Sleep, attempts
+from homing.core.retry import FIRST_BACKOFF, LAPSE_PAUSE, LAPSES, MAX_RESUMES, RESUME_PROGRESS, RetryPolicy
+from homing.core.turn import Broken, Deliver, Effect, Hold, Plan, Send, Sleep, attempts
 from homing.errors import (
     APIStatusError,
     BadRequestError,
@@ -130,6 +130,28 @@ def test_a_503_of_a_warm_server_is_tried_again_soon_and_then_a_cold_start() -> N
     assert plan.waited > 0
 
 
+@pytest.mark.parametrize("tries", range(LAPSES + 2))
+def test_who_will_not_wait_for_a_replica_asks_a_warm_one_again_within_the_retries(tries: int) -> None:
+    again = min(tries, LAPSES)
+    server = Server([status(503)] * (again + 1))
+    with pytest.raises(ColdStartTimeout, match="last: HTTP 503") as caught:
+        server.call(cold_start_timeout=0, max_retries=tries)
+    assert caught.value.attempts == again + 1
+    assert len(server.of(Sleep)) == again
+    assert server.of(Hold) == []
+
+
+@pytest.mark.parametrize("shown", [False, True], ids=["whole", "streamed"])
+def test_a_turn_that_ran_too_long_for_the_engine_is_not_run_again(shown: bool) -> None:
+    ended = APIStatusError("503: Request running timeout reached.", status_code=503)
+    server = Server([(OK, ended) if shown else ended])
+    with pytest.raises(APIStatusError) as caught:
+        server.call()
+    assert caught.value is ended
+    assert server.of(Sleep) == server.of(Hold) == []
+    assert server.readiness.state == "ready"
+
+
 def test_a_503_that_asks_for_patience_gets_it() -> None:
     server = Server([status(503, retry_after="3"), OK])
     server.call()
@@ -188,6 +210,41 @@ def test_a_total_that_has_ended_stops_all_of_it() -> None:
     plan = Plan(RetryPolicy(), 5.0, started=0.0, ends_at=9.0)
     with pytest.raises(DeadlineExceeded, match="call's total ends"):
         next(attempts(plan, Readiness(), Ticket(print), lambda: 10.0))
+
+
+def broken(came: int = 1) -> tuple[None, Broken]:
+    return OK, Broken(StreamInterrupted("broke"), came)
+
+
+def test_a_broken_reply_is_gone_on_with_whatever_the_retries_are() -> None:
+    server = Server([broken(), broken(), OK])
+    plan = server.call(max_retries=0)
+    assert (plan.sent, plan.retries, plan.resumes) == (3, 0, 2)
+    first, second = server.of(Sleep)
+    assert first.seconds <= FIRST_BACKOFF
+    assert second.seconds <= 2 * FIRST_BACKOFF
+    assert (first.notice.attempt, str(first.notice.error)) == (1, "broke")
+
+
+def test_a_reply_that_breaks_without_getting_on_is_given_up() -> None:
+    with pytest.raises(StreamInterrupted, match="broke; not resumed: it broke 3 times"):
+        Server([broken()] * (MAX_RESUMES + 1)).call()
+    plan = Server([broken(RESUME_PROGRESS)] * 9 + [OK]).call()
+    assert plan.resumes == 9
+
+
+def test_a_resume_waits_for_a_lost_replica_and_has_tries_of_its_own() -> None:
+    # The replica is killed in mid-stream: 503s, then a cold start, then the rest.
+    server = Server([status(500), broken(), status(500), *[status(503)] * (LAPSES + 2), OK])
+    plan = server.call(max_retries=1)
+    assert plan.resumes == 1
+    assert plan.waited > 0
+    assert server.of(Hold)[0].notice.cause == "HTTP 503"
+
+
+def test_a_resume_keeps_to_the_total() -> None:
+    with pytest.raises(DeadlineExceeded):
+        Server([broken()], takes=5.0).call(total=5.0)
 
 
 def test_a_retry_that_finds_others_waiting_says_what_it_met() -> None:

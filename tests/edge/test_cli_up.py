@@ -114,6 +114,8 @@ def test_proxy_token_from_the_command_line() -> None:
         (["--min-replicas", "9"], r"min_replicas (9) must not be above max_replicas (3)"),
         (["--cold-start", "-1"], "cold_start"),
         (["--port", "70000"], "port"),
+        (["--api-key", "secret-without-shape", "--engine", "sglang"], "--api-key is for emulated engines"),
+        (["--api-key", "secret-without-shape", "--url", "http://127.0.0.1:9"], "--api-key is for emulated engines"),
     ],
 )
 def test_bad_options_are_one_line_without_traceback(arguments: list[str], message: str) -> None:

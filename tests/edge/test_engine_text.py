@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -86,10 +87,42 @@ def test_without_the_flag_a_last_assistant_message_becomes_the_users() -> None:
     assert asked.ids == as_user.ids
 
 
-def test_only_a_string_is_continued() -> None:
+@pytest.mark.parametrize("flag", [False, True])
+def test_only_a_string_is_continued_or_becomes_the_users(flag: bool) -> None:
     parts = {"role": "assistant", "content": [{"type": "text", "text": "Once upon"}]}
-    prompt, _ = reply_to(QUESTION, parts, continue_final_message=True)
-    assert (prompt.continued, prompt.ids) == (None, reply_to(QUESTION)[0].ids)
+    prompt, _ = reply_to(QUESTION, parts, continue_final_message=flag)
+    said = tokens.encode("Once upon<|im_end|>\n<|im_start|>assistant\n")
+    assert (prompt.continued, prompt.ids) == (None, reply_to(QUESTION)[0].ids + said)
+
+
+@pytest.mark.parametrize(
+    ("continues", "fields", "status", "owner"),
+    [
+        ("sglang", {}, 200, "sglang"),
+        ("vllm", {}, 400, "vllm"),
+        ("vllm", {"add_generation_prompt": False}, 200, "vllm"),
+        ("refuses", {}, 400, "sglang"),
+        ("ignores", {}, 200, "sglang"),
+    ],
+)
+def test_engines_that_continue_in_another_way(continues: Any, fields: Json, status: int, owner: str) -> None:
+    with Edge(EdgeSettings.instant(replicas=1, continues=continues)) as edge:
+        edge.answer_with("One two three.")
+        answer = post(edge.url, QUESTION, assistant("One two"), continue_final_message=True, **fields)
+        assert answer.status_code == status
+        if status == 200:
+            said = text_of(answer.json())
+            assert said == ("One two three." if continues == "ignores" else " three.")
+        assert httpx.get(edge.url + "/v1/models").json()["data"][0]["owned_by"] == owner
+
+
+def test_it_counts_tokens(edge: Edge) -> None:
+    asked = {"model": "m", "prompt": "One two 🕊️"}
+    for path in ("/v1/tokenize", "/tokenize"):
+        told = httpx.post(edge.url + path, json=asked).json()
+        assert told["tokens"] == list(tokens.encode("One two 🕊️"))
+        assert told["count"] == len(told["tokens"])
+    assert httpx.post(edge.url + "/v1/tokenize", json={"prompt": 7}).status_code == 400
 
 
 @pytest.mark.edge(thinking=True)

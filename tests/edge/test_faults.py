@@ -219,6 +219,22 @@ def test_slow_delays_each_event(edge: Edge) -> None:
     assert edge.log[-1].fault == "slow"
 
 
+def test_the_log_names_a_fault_only_where_it_has_shown(edge: Edge) -> None:
+    edge.inject(Fault.eof(after_chunks=3, name="my fault"))
+    read_stream(edge)
+    assert (edge.log[-1].outcome, edge.log[-1].fault) == ("cut", "my fault")
+    for fault in (Fault.eof(after_chunks=500), Fault.malformed(after_chunks=500), Fault.slow(9, after_chunks=500)):
+        edge.inject(fault)  # for a place behind its end
+        read_stream(edge)
+        assert (edge.log[-1].outcome, edge.log[-1].fault) == ("completed", None)
+    edge.inject(Fault.truncate(inside="arguments"))  # and no tool is called
+    read_stream(edge)
+    assert edge.log[-1].fault is None
+    edge.inject(Fault.rate_limited())
+    assert post(edge.url, HELLO).status_code == 429
+    assert edge.log[-1].fault == "answer"
+
+
 def test_a_kill_before_the_headers_is_a_502(edge: Edge) -> None:
     edge.inject(Fault.hang(before_headers=True))
     with httpx.Client() as client:

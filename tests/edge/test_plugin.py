@@ -1,4 +1,4 @@
-"""The pytest plugin in a run of its own, and the assertion helpers."""
+"""The pytest plugin in a run of its own, and the assertion helpers (openai-python#398: everyone writes them)."""
 
 from __future__ import annotations
 

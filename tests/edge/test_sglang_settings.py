@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from itertools import pairwise
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from homing.errors import ConfigurationError
-from homing_server.local import Edge, EdgeSettings, EngineFailed, SGLangSettings
+from homing_server.local import Edge, EdgeSettings, EngineFailed, SGLangSettings, sglang_replica
 from homing_server.local.engine_environment import EngineEnvironment, EngineInstallError, engine_home
+from homing_server.local.sglang_replica import free_port
 from homing_server.local.sglang_settings import LocatedSGLang
 
 
@@ -174,3 +176,17 @@ def test_the_engine_side_needs_nothing_of_homing() -> None:
     done = subprocess.run([sys.executable, "-I", str(launch)], capture_output=True, text=True, check=False)
     assert "sglang" in done.stderr, "it gets as far as SGLang itself"
     assert "homing" not in done.stderr.replace(str(launch.parent), "").replace("homing_server", "")
+
+
+def test_ports_leave_room_for_the_one_that_sglang_claims_above() -> None:
+    # SGLang 0.5.14 takes port + 10,000 for gRPC and does not start where that is none.
+    assert max(sglang_replica.PORTS) + 10_000 < 65_536
+    assert {free_port() for _ in range(50)} <= set(sglang_replica.PORTS)
+
+
+def test_ports_in_use_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = free_port()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(sglang_replica, "PORTS", [other.getsockname()[1]] * 9 + [free])
+        assert free_port() == free

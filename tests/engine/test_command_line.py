@@ -53,7 +53,9 @@ def wait_gone(pid: int) -> None:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    options = ["--port", "0", "--engine", "sglang", "--device", "cpu", "--log-folder", str(tmp_path)]
+    # A grace that the stream needs no part of on an idle machine, and may need much of on a busy one.
+    options = ["--port", "0", "--engine", "sglang", "--device", "cpu", "--exit-grace", "120"]
+    options += ["--log-folder", str(tmp_path)]
     with subprocess.Popen(
         [*COMMAND, "up", *options],
         stdout=subprocess.PIPE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from homing import AsyncClient, Client
@@ -47,7 +49,8 @@ async def test_async_conversations_stream_home(async_client: AsyncClient, edge: 
 
 def test_a_new_key_moves_and_the_telemetry_says_so(client: Client, edge: Edge) -> None:
     chat = client.conversation(system="You are a lighthouse keeper with a long memory.", **PLAIN)
-    home = chat.send("Who goes there?", max_tokens=8).telemetry.replica
+    told = chat.send("Who goes there?", max_tokens=8).telemetry
+    home = told.replica
     for _ in range(64):  # until a key belongs to the other replica
         chat.rekey()
         told = chat.send("And now?", max_tokens=4).telemetry
@@ -70,7 +73,7 @@ def test_forks_share_what_was_said(client: Client) -> None:
 
 
 def test_a_streamed_reply_is_the_whole_one(client: Client) -> None:
-    messages = [{"role": "user", "content": "Say it twice."}]
+    messages: list[Any] = [{"role": "user", "content": "Say it twice."}]
     whole = client.chat.completions.create(messages=messages, max_tokens=20, **PLAIN)
     with client.chat.completions.create(messages=messages, max_tokens=20, stream=True, **PLAIN) as chunks:
         streamed = "".join(

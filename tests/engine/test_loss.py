@@ -1,4 +1,4 @@
-"""Overload, leaving, and replicas that die or are told to go. Last: it replaces the replicas."""
+"""Overload, leaving, and replicas that are told to go. A replica that dies: test_resume.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from homing import AsyncClient, Client, StreamInterrupted
+from homing import AsyncClient, Client
 from homing_server.local import Edge
 
 from .conftest import MAX_QUEUED, MAX_RUNNING, PLAIN
@@ -91,29 +91,6 @@ async def test_a_cancelled_task_frees_the_engine(async_client: AsyncClient, edge
         group.cancel_scope.cancel()
     await anyio.to_thread.run_sync(idle, edge, chat.affinity_key)
     assert chat.history == []
-
-
-def test_a_replica_killed_in_a_turn_loses_the_turn_but_no_conversation(client: Client, edge: Edge) -> None:
-    chat = client.conversation(system="You keep a diary.", **PLAIN)
-    kept = chat.send("First day.", max_tokens=8)
-    home = kept.telemetry.replica
-    assert home is not None
-    pid = edge.pids[home]
-    with pytest.raises(StreamInterrupted) as caught, chat.stream("Go on.", max_tokens=900, ignore_eos=True) as stream:
-        seen = ""
-        for text in stream.text:
-            if not seen:
-                os.killpg(pid, signal.SIGKILL)
-            seen += text
-    assert seen
-    assert caught.value.partial is not None
-    assert [message["role"] for message in chat.history] == ["system", "user", "assistant"]
-    after = chat.send("Second day.", max_tokens=8)  # on the other replica, at once
-    assert after.telemetry.replica != home
-    assert after.telemetry.verdict == "moved"
-    edge.wait_for(lambda e: home not in e.replicas, timeout=REPLACED)
-    edge.wait_for(lambda e: len(e.ready) == 2, timeout=REPLACED)
-    assert not os.path.exists(f"/proc/{pid}")
 
 
 def test_a_replica_told_to_go_finishes_its_stream(client: Client, edge: Edge) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -17,22 +18,42 @@ from homing import (
     ContextWindowExceeded,
     InternalServerError,
 )
+from homing.core.problems import status_error
 from homing_server.local import Edge
 
 from .conftest import CONTEXT, MAX_QUEUED, MAX_RUNNING, PLAIN
+from .test_loss import load
 
-HELLO = [{"role": "user", "content": "hello"}]
+CHAT = "/v1/chat/completions"
+
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 LONG = [{"role": "user", "content": " self" * 2 * CONTEXT}]
+FITS = [{"role": "user", "content": " self" * (CONTEXT // 2)}]
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBOR"}}]}]
+IMPOSSIBLE = {"type": "json_schema", "json_schema": {"name": "odd", "schema": {"type": "owl"}}}
 
 REFUSED: dict[str, tuple[dict[str, Any], type[APIError], str]] = {
     "role": ({"messages": [{"role": "owl", "content": "hu"}]}, BadRequestError, "must be one of"),
     "top_p": ({"messages": HELLO, "top_p": 2}, BadRequestError, "top_p must be in"),
     "temperature": ({"messages": HELLO, "temperature": -1}, BadRequestError, "temperature"),
     "tools": ({"messages": HELLO, "tool_choice": "required"}, BadRequestError, "Tools cannot be empty"),
+    "effort": ({"messages": HELLO, "reasoning_effort": "frantic"}, BadRequestError, "reasoning_effort"),
+    "template": (
+        {"messages": HELLO, "chat_template_kwargs": {"chat_template": "{{ 1 }}"}},
+        BadRequestError,
+        "trust-request-chat-template",
+    ),
+    "adapter": ({"messages": HELLO, "model": "tiny:mine"}, BadRequestError, "LoRA is not enabled"),
+    "rank": ({"messages": HELLO, "routed_dp_rank": 5}, BadRequestError, "out of range"),
     "image": ({"messages": IMAGE}, BadRequestError, "only supports text input"),
     "regex": ({"messages": HELLO, "regex": "(", **PLAIN}, BadRequestError, "Failed to compile regex"),
+    "schema": (
+        {"messages": HELLO, "response_format": IMPOSSIBLE, **PLAIN},
+        BadRequestError,
+        "Failed to compile json",
+    ),
     "prompt": ({"messages": LONG}, ContextWindowExceeded, "longer than the model's context length"),
+    "both": ({"messages": FITS, "max_tokens": CONTEXT - 9}, ContextWindowExceeded, "maximum context length"),
     "reply": ({"messages": HELLO, "max_tokens": 9 * CONTEXT}, BadRequestError, "max_completion_tokens is too large"),
 }
 
@@ -73,8 +94,56 @@ def test_bodies_that_are_no_json(edge: Edge) -> None:
         assert answer.json()["object"] == "error"
 
 
+def test_a_field_that_is_missing(edge: Edge) -> None:
+    answer = httpx.post(edge.url + CHAT, json={"model": "tiny"})
+    assert answer.status_code == 400
+    error = status_error(answer.status_code, answer.content)
+    assert type(error) is BadRequestError
+    assert "messages" in str(error)
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/responses", "/v1/messages"])
+def test_the_words_of_its_other_dialects_are_found_too(edge: Edge, path: str) -> None:
+    answer = httpx.post(edge.url + path, json={"model": "tiny", "sampling_params": {"top_p": 2}, "text": "hello"})
+    assert answer.status_code == 400
+    error = status_error(answer.status_code, answer.content)
+    assert type(error) is BadRequestError
+    assert "without a message" not in str(error)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_reply_that_an_operator_aborts_ends_as_aborted(client: Client, edge: Edge, streamed: bool) -> None:
+    """It is no error to SGLang: status 200, what there is so far, and the reason."""
+    def abort() -> None:
+        headers = {"Modal-Session-ID": "operator"}
+        told = httpx.post(edge.url + "/abort_request", json={"abort_all": True}, headers=headers)
+        assert told.status_code == 200
+
+    chat = client.conversation(affinity_key="operator", **PLAIN)
+    ask: dict[str, Any] = {"max_tokens": 900, "ignore_eos": True}
+    if streamed:
+        with chat.stream("Go on.", **ask) as stream:
+            text = iter(stream.text)
+            seen = next(text)
+            abort()
+            seen += "".join(text)
+            reply = stream.reply()
+        assert reply.text == seen
+    else:
+        with ThreadPoolExecutor() as pool:
+            sent = pool.submit(chat.send, "Go on.", **ask)
+            edge.wait_for(lambda e: e.running == 1)
+            while load(edge, "operator")[0] == 0:
+                assert not sent.done()
+            abort()
+            reply = sent.result()
+    assert reply.finish_reason == "abort"
+    assert (reply.telemetry.completion_tokens or 0) < 900
+    edge.wait_for(lambda e: e.running == 0)
+
+
 def test_the_same_request_id_twice_is_refused(client: Client, edge: Edge) -> None:
-    key = {"extra_headers": {"Modal-Session-ID": "same"}}
+    key: dict[str, Any] = {"extra_headers": {"Modal-Session-ID": "same"}}
     with client.chat.completions.create(
         messages=HELLO, max_tokens=400, ignore_eos=True, rid="twice", stream=True, **key, **PLAIN
     ) as running:

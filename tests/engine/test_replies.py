@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from homing import Client
+from homing import Client, MaxRoundsExceeded
 
 from .conftest import PLAIN, THINKING
 
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -21,7 +21,7 @@ WEATHER: dict[str, Any] = {
     },
 }
 CALL = r'Sure\. <tool_call>\n\{"name": "weather", "arguments": \{"city": "(Oslo|Rome)"\}\}\n</tool_call>'
-ASK = [{"role": "user", "content": "Tell me."}]
+ASK: list[Any] = [{"role": "user", "content": "Tell me."}]
 
 
 class Verdict(BaseModel):
@@ -56,9 +56,33 @@ def test_a_tool_is_called_and_its_answer_goes_back(client: Client, streamed: boo
     assert (reply.text.strip(), reply.finish_reason) == ("Sure.", "tool_calls")
     assert call.function.name == "weather"
     assert json.loads(call.function.arguments) in ({"city": "Oslo"}, {"city": "Rome"})
-    answer = {"role": "tool", "tool_call_id": call.id, "content": "3 degrees, rain"}
-    after = client.chat.completions.create(messages=[*chat.history, answer], tools=[WEATHER], max_tokens=4, **PLAIN)
+    messages: list[Any] = [*chat.history, {"role": "tool", "tool_call_id": call.id, "content": "3 degrees, rain"}]
+    after = client.chat.completions.create(messages=messages, tools=[WEATHER], max_tokens=4, **PLAIN)
     assert after.choices[0].message.content
+
+
+def test_a_run_with_tools(client: Client) -> None:
+    asked: list[str] = []
+
+    def weather(city: Literal["Oslo", "Rome"]) -> dict[str, Any]:
+        """The weather now."""
+        asked.append(city)
+        return {"city": city, "degrees": 3}
+
+    chat = client.conversation(tools=[weather], **PLAIN)
+    # The grammar that makes random weights call holds for every round, so that the run has no end of its own.
+    with pytest.raises(MaxRoundsExceeded) as caught:
+        chat.run("Weather?", regex=CALL, max_tokens=200, max_rounds=2)
+    assert len(asked) == 1
+    roles = [message["role"] for message in caught.value.messages]
+    assert (roles, chat.history) == (["user", "assistant", "tool"], [])
+
+    reply = chat.run("Weather?", [WEATHER], regex=CALL, max_tokens=200)
+    [call] = reply.pending
+    answer = chat.submit({call.id: weather("Oslo")}, [WEATHER], regex="It is (cold|warm) there", max_tokens=30)
+    assert answer.text in ("It is cold there", "It is warm there")
+    assert [message["role"] for message in chat.history] == ["user", "assistant", "tool", "assistant"]
+    assert (len(chat.turns), answer.telemetry.verdict) == (1, "warm")
 
 
 def test_a_thought_and_its_answer_are_told_apart(client: Client, end_of_thought: str) -> None:
@@ -81,7 +105,8 @@ def test_a_thought_and_its_answer_are_told_apart(client: Client, end_of_thought:
 
 
 def test_several_choices(client: Client) -> None:
-    made = client.chat.completions.create(messages=ASK, n=2, max_tokens=6, **{**PLAIN, "temperature": 0.8})
+    lively: dict[str, Any] = {**PLAIN, "temperature": 0.8}
+    made = client.chat.completions.create(messages=ASK, n=2, max_tokens=6, **lively)
     assert [choice.index for choice in made.choices] == [0, 1]
     assert all(choice.message.content for choice in made.choices)
     assert made.usage is not None

@@ -16,7 +16,7 @@ def test_conversations_that_come_home_find_nearly_all_that_one_replica_would_hav
     done = subprocess.run(
         [
             *(sys.executable, str(ROOT / "bench" / "affinity.py"), "--url", edge.url, "--engine", "sglang"),
-            *("--out", str(tmp_path), "--raw", "--no-thinking", "--policies", "homing", "prefix", "none"),
+            *("--out", str(tmp_path), "--raw", "--no-thinking", "--policies", "homing", "balanced", "prefix", "none"),
             *("--conversations", "5", "--turns", "4"),
             *("--system-tokens", "10", "--user-tokens", "60", "--reply-tokens", "8", "--think", "0", "0.01"),
         ],
@@ -32,7 +32,7 @@ def test_conversations_that_come_home_find_nearly_all_that_one_replica_would_hav
             before = said[turn["policy"], turn["conversation"], turn["turn"] - 1]
             assert turn["cached"] >= before - 1, "all that was said, but for the very last token"
     runs = {run["policy"]: run["figures"] for run in json.loads((tmp_path / "affinity.json").read_text())["runs"]}
-    for policy in ("homing", "prefix"):
+    for policy in ("homing", "balanced", "prefix"):
         assert runs[policy]["failed"] == 0
         # Less than the best by first turns: on each replica, and by those that begin together.
         assert 0.8 < runs[policy]["cached_share"] / runs[policy]["best_share"] <= 1

@@ -5,18 +5,23 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from homing.cli.app import homing
-from homing.cli.deploy import parse_changes
+from homing.cli.changes import parse_changes
+from homing.cli.deploy import costs, usage
+from homing.core.settings import COLD_START_TIMEOUT
 from homing_server.engine import command
+from homing_server.local import Edge
 from homing_server.settings import ServerSettings
 
+from ..cli import screens
 from .support.container import free_port
 from .support.control_plane import ControlPlane
-from .support.modal_cli import Deployed, deploy, environment, run
+from .support.modal_cli import HTTP_SERVER, Deployed, deploy, environment, python, run
 
 COMMAND = "from homing.cli import main; main()"
 
@@ -126,6 +131,26 @@ def test_deploy_says_how_to_use_the_server() -> None:
     assert done.function("SGLangServer").resources.gpu_config.gpu_type == "L4"
 
 
+@pytest.mark.parametrize("variant", ["server", "http_server"])
+def test_what_is_printed_after_a_deploy_is_all_that_a_caller_needs(variant: str) -> None:
+    """URL, how to be let in, code, cost, what to expect: and the code runs."""
+    settings = ServerSettings.of("qwen3-4b", variant=variant, min_containers=1)
+    lines = usage(settings, "https://x.modal.direct") + costs(settings)
+    said = "\n".join(lines)
+    assert lines[0] == "URL: https://x.modal.direct"
+    assert ("MODAL_PROXY_TOKEN_SECRET" in said) == (variant == "server")
+    assert ("export HOMING_API_KEY" in said) == (variant == "http_server")
+    assert "waits for a cold start" in said
+    assert "waits up to 20 minutes" in said
+    assert COLD_START_TIMEOUT == 20 * 60
+    assert "While idle: $1.40 an hour, min_containers is 1." in said
+    snippet = "\n".join(line[2:] for line in lines if line.startswith("  ") and "export" not in line)
+    scope: dict[str, Any] = {}
+    with Edge() as edge:
+        exec(snippet.replace("https://x.modal.direct", edge.url), scope)
+        scope["client"].close()
+
+
 def test_deploy_of_the_example_asks_for_the_engine_key() -> None:
     done = homing_command(ControlPlane(), "deploy", "--variant", "http_server")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -155,28 +180,34 @@ def test_status_logs_and_stop_go_through_modal() -> None:
     assert homing_command(plane, "deploy", "--preset", "qwen3-4b").returncode == 0
     status = homing_command(plane, "server", "status")
     assert "URL: https://workspace--homing-sglangserver.us-east.modal.direct" in status.stdout
+    screens.check("server", "$ homing server status\n" + status.stdout.strip())
     before = len(plane.calls)
     homing_command(plane, "server", "logs")
+    assert [name for name, _ in plane.calls[before:] if "Log" in name]
     homing_command(plane, "server", "stop", "--yes")
-    calls = [name for name, _ in plane.calls[before:]]
-    assert [name for name in calls if "Log" in name]
-    assert "AppStop" in calls
+    (stop,) = plane.requests("AppStop")
+    assert stop.app_id == plane.requests("AppPublish")[-1].app_id
+
+
+def test_status_of_the_examples_app() -> None:
+    plane = deploy(HTTP_SERVER, '{"public": true}').plane
+    named = ["--app", "example-sglang-low-latency", "--name", "SGLang"]
+    status = homing_command(plane, "server", "status", *named)
+    assert "URL: https://workspace--example-sglang-low-latency-sglang.us-east.modal.direct" in status.stdout
+    missing = homing_command(ControlPlane(), "server", "status")
+    assert missing.returncode == 1
+    assert "deploy one with `homing deploy`" in missing.stderr
 
 
 @pytest.mark.parametrize("arguments", [["deploy"], ["server", "status"], ["server", "logs"], ["server", "stop"]])
 def test_without_modal_or_login_the_way_out_is_named(arguments: list[str]) -> None:
-    env = environment(f"http://127.0.0.1:{free_port()}")
-    del env["MODAL_TOKEN_ID"], env["MODAL_TOKEN_SECRET"]
-    out = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=60
-    )
+    nobody = {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
+    out = python(f"http://127.0.0.1:{free_port()}", "-c", COMMAND, *arguments, env=nobody)
     assert out.returncode == 1
     assert "not logged in to Modal: run `modal setup`" in out.stderr
     find = "lambda name, *rest: None if name == 'modal' else found(name, *rest)"
     hidden = f"import importlib.util as u; found = u.find_spec; u.find_spec = {find}; {COMMAND}"
-    out = subprocess.run(
-        [sys.executable, "-c", hidden, *arguments], env=env, capture_output=True, text=True, timeout=60
-    )
+    out = python(f"http://127.0.0.1:{free_port()}", "-c", hidden, *arguments)
     assert out.returncode == 1
     assert "pip install 'homing[server]'" in out.stderr
 

@@ -6,27 +6,29 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from homing_server.image import compile_deep_gemm
 from homing_server.presets import PRESETS
 from homing_server.settings import SETTINGS_VARIABLE, ServerSettings
 
 from .support.control_plane import ControlPlane, serving
-from .support.modal_cli import HTTP_SERVER, SERVER, Deployed, deploy, environment, run
+from .support.modal_cli import HTTP_SERVER, SERVER, Deployed, deploy, python, run
 
 SERVER_TAG, HTTP_SERVER_TAG = "SGLangServer", "SGLang.*"
 
 
 @pytest.fixture(scope="module")
 def server() -> Deployed:
-    return ok(deploy(SERVER))
+    return ok(deploy(SERVER, fresh=True))
 
 
 @pytest.fixture(scope="module")
 def http_server() -> Deployed:
-    return ok(deploy(HTTP_SERVER))
+    return ok(deploy(HTTP_SERVER, fresh=True))
 
 
 def ok(done: Deployed) -> Deployed:
@@ -103,6 +105,22 @@ def test_weights_are_fetched_without_a_gpu_and_kernels_compiled_with_limits(serv
     assert (kernels.resources.gpu_config.gpu_type, kernels.resources.gpu_config.count) == ("H100!", 2)
     assert kernels.timeout_secs == 40 * 60  # SGLang's own 30 minutes first
     assert mounts(server, "compile_deep_gemm") == VOLUMES
+
+
+def test_a_failed_compile_step_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modal keeps the layer of a build function that returns; the example's returned whatever had happened."""
+    compiler = tmp_path / "python"
+    compiler.write_text(f"#!/bin/sh\nfor word; do echo $word; done > {tmp_path}/argv\nexit 3\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        compile_deep_gemm("m; rm -rf /", "r", 2, 60)
+    assert caught.value.returncode == 3
+    assert (tmp_path / "argv").read_text().splitlines()[:4] == [
+        "-m", "sglang.compile_deep_gemm", "--model-path", "m; rm -rf /",
+    ]  # fmt: skip
+    monkeypatch.setenv("SGLANG_ENABLE_JIT_DEEPGEMM", "0")
+    compile_deep_gemm("m", "r", 2, 60)  # nothing to compile
 
 
 def layers(settings: dict[str, Any]) -> list[bytes]:
@@ -212,9 +230,7 @@ def test_deploying_from_python(module: str, tag: str) -> None:
     plane = ControlPlane()
     program = f"import {module} as module; print(module.app.deploy().app_id)"
     with serving(plane) as url:
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment(url), capture_output=True, text=True, timeout=60
-        )
+        done = python(url, "-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ap-")
     assert tag in [one.function.function_name for one in plane.requests("FunctionCreate")]

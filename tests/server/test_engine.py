@@ -11,8 +11,8 @@ from homing_server.engine import command, compile_command, environment
 from homing_server.presets import PRESETS
 from homing_server.settings import ServerSettings
 
-# What the wheels say; `make test-modal` reads them again and compares.
-OPTIONS: dict[str, dict[str, list[str]]] = json.loads((Path(__file__).parent / "sglang_options.json").read_text())
+# What SGLang's own parsers say; `make test-modal` runs them again and compares.
+SGLANG: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "sglang_options.json").read_text())
 
 
 class Refused(Exception):
@@ -20,14 +20,16 @@ class Refused(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """SGLang's own command line, as far as its options go: abbreviations allowed, as there."""
+    """SGLang's own command line as it was read: its options and choices, abbreviations allowed as there."""
 
-    def __init__(self, version: str, *extra: str) -> None:
+    def __init__(self, version: str, *parts: str) -> None:
         super().__init__(add_help=False)
-        for name in [*OPTIONS[version]["values"], *(extra)]:
-            self.add_argument(name)
-        for name in OPTIONS[version]["flags"]:
-            self.add_argument(name, action="store_true")
+        for part in ("options", *parts):
+            for name, how in SGLANG[version][part].items():
+                if how["nargs"] == 0:
+                    self.add_argument(name, action="store_true")
+                else:
+                    self.add_argument(name, nargs=how["nargs"], choices=how["choices"])
 
     def error(self, message: str) -> Any:
         raise Refused(message)
@@ -43,30 +45,29 @@ VARIATIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("version", OPTIONS)
+@pytest.mark.parametrize("version", SGLANG)
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("variation", VARIATIONS, ids=str)
 def test_every_flag_exists_in_full_in_both_versions(version: str, preset: str, variation: dict[str, Any]) -> None:
     settings = ServerSettings.of(preset, sglang_version=version, **variation)
     argv = command(settings)
     assert argv[:2] == ["python", "-m"]
-    known = OPTIONS[version]
     for word in argv[3:]:
         if word.startswith("--"):
-            assert word in [*known["values"], *known["flags"]]
+            assert word in SGLANG[version]["options"]
     parsed = Parser(version).parse_args(argv[3:])
     assert (parsed.model_path, parsed.revision) == (settings.model, settings.revision)
     assert (parsed.host, parsed.port) == ("0.0.0.0", "8000")
     assert parsed.tp_size == str(settings.gpu_count)
     assert parsed.enable_cache_report
-    assert parsed.reasoning_parser in known["reasoning_parsers"]
-    assert parsed.tool_call_parser in known["tool_call_parsers"]
+    assert parsed.reasoning_parser
+    assert parsed.tool_call_parser
 
 
-@pytest.mark.parametrize("version", OPTIONS)
+@pytest.mark.parametrize("version", SGLANG)
 def test_the_kernel_compiler_takes_its_flags(version: str) -> None:
     argv = compile_command(model="m", revision="r", gpu_count=2, timeout=60)
-    parsed = Parser(version, *OPTIONS[version]["compile_deep_gemm"]).parse_args(argv[3:])
+    parsed = Parser(version, "compile_options").parse_args(argv[3:])
     assert (parsed.timeout, parsed.tp_size) == ("60", "2")
 
 
@@ -119,9 +120,19 @@ def test_a_stock_engine_names_its_replica_the_only_way_it_can() -> None:
     assert "--weight-version" not in command(ServerSettings.of())
 
 
-def test_sglang_warms_itself_up_only_where_no_key_is_asked_for() -> None:
-    assert "--skip-server-warmup" in command(ServerSettings.of(variant="http_server"))
-    assert "--skip-server-warmup" not in command(ServerSettings.of())
+def test_sglang_warms_itself_up_only_where_no_gate_can_refuse_it() -> None:
+    for variant in ("server", "http_server"):
+        assert "--skip-server-warmup" in command(ServerSettings.of(variant=variant))
+    assert "--skip-server-warmup" not in command(ServerSettings.of(engine="stock"))
+
+
+def test_only_the_snapshot_preset_lets_go_of_its_memory() -> None:
+    """As in Modal's snapshot examples: memory is released and restored, and no compiler processes are in the way."""
+    snapshot, plain = ServerSettings.of("qwen3-8b-snapshot"), ServerSettings.of("qwen3-4b")
+    assert {"--enable-memory-saver", "--enable-weights-cpu-backup"} <= set(command(snapshot))
+    assert environment(snapshot)["TORCHINDUCTOR_COMPILE_THREADS"] == "1"
+    assert "--enable-memory-saver" not in command(plain)
+    assert "TORCHINDUCTOR_COMPILE_THREADS" not in environment(plain)
 
 
 def test_extra_arguments_and_environment_come_last() -> None:

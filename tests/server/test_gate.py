@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from starlette.websockets import WebSocket
 from homing_server.gate import RENAME_PATH, Gate, Keys, Message, Receive, Scope, Send, replica_id
 from homing_server.launcher import guard
 
+SGLANG = json.loads((Path(__file__).parent / "sglang_options.json").read_text())
 KEYS = Keys(caller="caller-key", admin="admin-key", internal="internal-key")
 
 
@@ -50,6 +53,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 )
 def test_who_may_go_where(path: str, key: str | None, verdict: str) -> None:
     assert KEYS.decide(path, f"Bearer {key}" if key else None) == verdict
+
+
+@pytest.mark.parametrize("version", SGLANG)
+def test_what_callers_may_use_of_all_that_sglang_serves(version: str) -> None:
+    """Read from both wheels: a route that is neither inference nor its description is the operator's."""
+    routes = SGLANG[version]["routes"]
+    assert {"/flush_cache", "/update_weights_from_disk", "/start_profile", "/server_info"} <= set(routes)
+    open_ = {path for path in routes if KEYS.decide(path, "Bearer caller-key") == "allow"}
+    assert {path for path in open_ if not path.startswith(("/v1/", "/api/"))} <= {
+        "/", "/classify", "/encode", "/generate", "/get_model_info", "/health", "/health_generate", "/model_info",
+        "/parse_function_call", "/ping", "/ready", "/separate_reasoning",
+    }  # fmt: skip
+    administration = ("weight", "load_lora", "profile", "memory", "cache", "session", "metrics", "log", "dump", "scale")
+    assert not [path for path in open_ if any(word in path for word in administration)]
 
 
 @pytest.mark.parametrize("header", ["caller-key", "Basic caller-key", "Bearer", "Bearer ", "Bearer caller-key "])
@@ -99,7 +116,7 @@ APP = Starlette(routes=[Route("/v1/whole", whole), Route("/v1/stream", stream), 
 
 
 def client(gate: Gate) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=gate, raise_app_exceptions=False)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=gate, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://replica")
 
 

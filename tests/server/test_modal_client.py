@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +17,9 @@ from homing.integrations.modal import AsyncModalStickySession, ModalStickySessio
 from homing_server.local import Edge
 
 from .support.control_plane import ControlPlane, serving
-from .support.modal_cli import HTTP_SERVER, SERVER, deploy, environment
+from .support.modal_cli import HTTP_SERVER, SERVER, deploy, python
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
 TOKEN = "wk-id.ws-secret"
 MESSAGES: list[Any] = [{"role": "user", "content": "Hello!"}]
 
@@ -37,12 +38,10 @@ anyio.run(main, backend={backend!r})
 """
 
 
-def python(plane: ControlPlane, program: str) -> tuple[str, str]:
+def executed(plane: ControlPlane, program: str) -> tuple[str, str]:
     """Run a program in a process of its own: modal keeps its connection and its loop for the process's life."""
     with serving(plane) as url:
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment(url), capture_output=True, text=True, timeout=60
-        )
+        done = python(url, "-c", program)
     return done.stdout.strip(), done.stderr
 
 
@@ -50,19 +49,19 @@ def python(plane: ControlPlane, program: str) -> tuple[str, str]:
 def test_a_client_finds_its_server(edge: Edge, backend: str) -> None:
     plane = deploy(SERVER, plane=ControlPlane(edge=edge.url)).plane
     program = (ASYNC if backend else SYNC).format(arguments="'homing', model='m'", backend=backend)
-    out, errors = python(plane, program)
+    out, errors = executed(plane, program)
     assert out == f"{edge.url} stop", errors
 
 
 def test_the_examples_class_has_another_name(edge: Edge) -> None:
     plane = deploy(HTTP_SERVER, '{"public": true}', plane=ControlPlane(edge=edge.url)).plane
-    out, errors = python(plane, SYNC.format(arguments="'example-sglang-low-latency', 'SGLang'"))
+    out, errors = executed(plane, SYNC.format(arguments="'example-sglang-low-latency', 'SGLang'"))
     assert out == f"{edge.url} stop", errors
 
 
 def test_settings_are_checked_as_ever() -> None:
     plane = deploy(SERVER).plane
-    _, errors = python(plane, SYNC.format(arguments="'homing', api_key='ak-wrong-kind'"))
+    _, errors = executed(plane, SYNC.format(arguments="'homing', api_key='ak-wrong-kind'"))
     assert "ConfigurationError: api_key cannot be used here" in errors
     assert "ak-wrong-kind" not in errors.splitlines()[-1]
 
@@ -70,9 +69,28 @@ def test_settings_are_checked_as_ever() -> None:
 def test_a_modal_that_refuses_is_told_from_a_missing_server() -> None:
     plane = deploy(SERVER).plane
     plane.refusing = {"FunctionGet"}
-    _, errors = python(plane, SYNC.format(arguments="'homing'"))
+    _, errors = executed(plane, SYNC.format(arguments="'homing'"))
     assert "APIConnectionError: Modal could not say where 'SGLangServer' of 'homing' is" in errors
     assert "not for you" in errors
+
+
+def test_what_the_deploy_page_says(sessioned: Sessioned) -> None:
+    """Its blocks that need Modal run here, against a server under `@modal.sessioned()`."""
+    found, sticky = re.findall(r"^```python modal\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    program = f"""
+import os
+os.environ.update(MODAL_PROXY_TOKEN_ID="wk-id", MODAL_PROXY_TOKEN_SECRET="ws-secret")
+from homing import PermissionDeniedError
+try:
+    exec({found!r})
+except PermissionDeniedError:
+    print("no session")
+exec({sticky!r})
+"""
+    plane = deploy(SERVER, plane=ControlPlane(edge=sessioned.url)).plane
+    out, errors = executed(plane, program)
+    assert out.splitlines() == ["no session", "hi"], errors
+    assert not sessioned.running
 
 
 class Sessioned(ThreadingHTTPServer):
@@ -93,10 +111,9 @@ class Answer(BaseHTTPRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.do_GET()
+        self.do_GET(self.rfile.read(int(self.headers.get("content-length") or 0)))
 
-    def do_GET(self) -> None:
+    def do_GET(self, body: bytes = b"") -> None:
         server = self.server
         assert isinstance(server, Sessioned)
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -115,14 +132,20 @@ class Answer(BaseHTTPRequestHandler):
             self.answer(server.refusals.pop(0), {})
         elif self.path == "/v1/models":
             self.answer(200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
+        elif body and json.loads(body).get("stream"):
+            choice = {"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}
+            chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+            self.send("text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
         else:
             choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
             self.answer(200, {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
 
     def answer(self, status: int, body: object) -> None:
-        payload = json.dumps(body).encode()
+        self.send("application/json", json.dumps(body).encode(), status)
+
+    def send(self, kind: str, payload: bytes, status: int = 200) -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", kind)
         self.send_header("content-length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)

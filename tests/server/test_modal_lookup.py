@@ -16,7 +16,7 @@ from homing.integrations.modal import AsyncModalStickySession, ModalStickySessio
 
 from .support.container import free_port
 from .support.control_plane import ControlPlane, serving
-from .support.modal_cli import HTTP_SERVER, SERVER, deploy, environment
+from .support.modal_cli import HTTP_SERVER, SERVER, deploy, environment, python
 
 TOKEN = "wk-id.ws-secret"
 
@@ -28,10 +28,8 @@ def look_up(app: str, name: str, plane: ControlPlane, *, asynchronously: bool = 
         call = f"anyio.run(async_server_url, {app!r}, {name!r}, backend='trio')"
     program = f"import anyio\nfrom homing.integrations.modal import *\nprint({call})"
     with serving(plane) as url:
-        done = subprocess.run(
-            [sys.executable, "-W", "error::DeprecationWarning:homing", "-c", program],
-            env=environment(url), capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        done = python(url, "-c", program)
+    assert "DeprecationWarning" not in done.stderr
     return done.stdout.strip(), done.stderr
 
 

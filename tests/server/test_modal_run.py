@@ -14,7 +14,7 @@ from homing import AuthenticationError
 from homing_server.probe import probe
 
 from .support.control_plane import ControlPlane
-from .support.modal_cli import HTTP_SERVER, Deployed, run
+from .support.modal_cli import HTTP_SERVER, SERVER, Deployed, run
 
 
 class Edge(ThreadingHTTPServer):
@@ -63,15 +63,16 @@ def edge() -> Iterator[Edge]:
     edge.server_close()
 
 
-def modal_run(edge: Edge, *args: str, **env: str) -> Deployed:
+def modal_run(edge: Edge, *args: str, module: str = HTTP_SERVER, fresh: bool = False, **env: str) -> Deployed:
     plane = ControlPlane(edge=edge.url)
-    settings = {"HOMING_SERVER_SETTINGS": '{"public": true}'}
-    return run(plane, "modal", "run", "-m", HTTP_SERVER, *args, env={**settings, **env})
+    settings = {"HOMING_SERVER_SETTINGS": '{"public": true}'} if module == HTTP_SERVER else {}
+    return run(plane, "modal", "run", "-m", module, *args, env={**settings, **env}, fresh=fresh)
 
 
-def test_two_prompts_are_streamed_after_a_cold_start(edge: Edge) -> None:
+@pytest.mark.parametrize("module", [SERVER, HTTP_SERVER])
+def test_two_prompts_are_streamed_after_a_cold_start(edge: Edge, module: str) -> None:
     edge.answers[:] = [503]
-    done = modal_run(edge)
+    done = modal_run(edge, module=module, fresh=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Arr, Harvard — ça va?") == 2
     assert "You are Jar Jar Binks." in done.stdout
@@ -93,6 +94,21 @@ def test_the_examples_arguments_work(edge: Edge) -> None:
     ((headers, body),) = edge.seen
     assert body["messages"][1]["content"] == [{"type": "text", "text": "Why?"}]
     assert headers["authorization"] == "Bearer sk-caller"
+
+
+@pytest.mark.parametrize("module", [SERVER, HTTP_SERVER])
+def test_an_app_without_a_url_is_told(module: str) -> None:
+    done = run(ControlPlane(edge=""), "modal", "run", "-m", module, env={"HOMING_SERVER_SETTINGS": '{"keys": true}'})
+    assert done.returncode != 0
+    assert "Modal assigned no URL to this server" in done.stdout + done.stderr
+
+
+def test_a_proxy_token_goes_along_to_our_server(edge: Edge) -> None:
+    token: dict[str, Any] = {"MODAL_PROXY_TOKEN_ID": "wk-1", "MODAL_PROXY_TOKEN_SECRET": "ws-2"}
+    done = modal_run(edge, "--no-twice", module=SERVER, **token)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ((headers, _),) = edge.seen
+    assert (headers["modal-key"], headers["modal-secret"]) == ("wk-1", "ws-2")
 
 
 def test_the_test_gives_up_in_time_and_says_why(edge: Edge) -> None:

@@ -6,21 +6,24 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import httpx
 import pytest
 
 import homing_server.process as process_module
 from homing_server.lifecycle import engine_environ
+from homing_server.loopback import Loopback
 from homing_server.process import (
     Engine,
     EngineDied,
     EngineError,
+    EngineHung,
     EngineNotReady,
-    Loopback,
     PrefixCacheOff,
     Watchdog,
     prefix_cache_on,
@@ -41,7 +44,15 @@ class Bench:
         self.diary = folder / "stand-in.jsonl"
         self.engines: list[Engine] = []
 
-    def engine(self, script: dict[str, Any] | None = None, **environ: str) -> Engine:
+    def engine(
+        self,
+        script: dict[str, Any] | None = None,
+        *,
+        late_after: str = "",
+        say: Callable[[str], None] | None = None,
+        **environ: str,
+    ) -> Engine:
+        """`late_after`: no time passes for the engine's supervisor until this is in the diary, and then too much."""
         env = engine_environ(
             ServerSettings.of(),
             {
@@ -53,9 +64,13 @@ class Bench:
             },
         )
         argv = [sys.executable, "-m", "homing_server.launcher", "--port", str(self.port)]
-        engine = Engine(argv, port=self.port, environ=env)
+        clock = (lambda: 1e6 if late_after in self.events() else 0.0) if late_after else time.monotonic
+        engine = Engine(argv, port=self.port, environ=env, clock=clock, say=say)
         self.engines.append(engine)
         return engine
+
+    def events(self) -> list[str]:
+        return [entry["event"] for entry in self.log] if self.diary.exists() else []
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -82,7 +97,7 @@ def test_start_waits_warms_up_and_checks(bench: Bench) -> None:
     engine = bench.engine({"boot": 0.3})
     engine.start(timeout=30)
     assert [entry["event"] for entry in bench.log].count("chat") == 3
-    assert {"event": "keep-alive", "pid": bench.pids()[0], "seconds": 300} in bench.log
+    assert [entry["seconds"] for entry in bench.log if entry["event"] == "keep-alive"] == [300]
     engine.stop(grace=10)
     until(bench.nothing_left)
 
@@ -131,6 +146,101 @@ def test_a_dead_engine_is_reported_at_once_with_its_last_words(bench: Bench) -> 
     until(bench.nothing_left)
 
 
+def test_a_health_check_that_hangs_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SGLang 0.5.9 may keep /health for 20 seconds; the example had no limit, and no look at the process."""
+    assert process_module.HEALTH_TIMEOUT < 20
+    monkeypatch.setattr(process_module, "HEALTH_TIMEOUT", 0.3)
+    engine = bench.engine({"deaf": 2})
+    engine.start(timeout=30)
+    assert [entry["event"] for entry in bench.log].count("chat") == 3
+
+
+class Starting:
+    """An engine that is ready at the third look, and its process, which notes how long it was waited for."""
+
+    args = ("engine",)
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        self.looks = 0
+
+    def poll(self) -> Any: ...
+
+    def wait(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        raise subprocess.TimeoutExpired("engine", seconds)
+
+    def request(self, path: str, *, timeout: float) -> tuple[int, bytes, dict[str, str]]:
+        self.looks += 1
+        return (200 if self.looks == 3 else 503), b"", {}
+
+
+def test_a_ready_engine_is_noticed_at_the_next_look() -> None:
+    starting: Any = Starting()
+    wait_ready(starting, starting, timeout=600)
+    assert starting.pauses == [process_module.POLL] * 2
+    assert process_module.POLL <= 1  # the example's 5 were up to 5 seconds of each cold start
+
+
+class Dying(Starting):
+    """An engine that has ended after the first look, and would be looked at again for ever."""
+
+    def poll(self) -> Any:
+        return 3 if self.looks else None
+
+    def request(self, path: str, *, timeout: float) -> tuple[int, bytes, dict[str, str]]:
+        self.looks += 1
+        assert self.looks == 1, "a dead engine was asked"
+        raise ConnectionRefusedError
+
+
+def test_a_dead_engine_is_not_asked_again() -> None:
+    """The example swallowed what its own `check_running` said."""
+    dying: Any = Dying()
+    with pytest.raises(EngineDied, match="exited with code 3"):
+        wait_ready(dying, dying, timeout=600, clock=lambda: 0.0)
+
+
+class Silent(Starting):
+    """An engine that takes connections and never answers; each look lasts as long as it may."""
+
+    now = 0.0
+
+    def request(self, path: str, *, timeout: float) -> tuple[int, bytes, dict[str, str]]:
+        self.looks += 1
+        self.now += timeout
+        if self.looks in self.answers:
+            return 503, b"", {}
+        raise TimeoutError("timed out") if self.looks % 2 else URLError(TimeoutError("timed out"))
+
+    answers: frozenset[int] = frozenset()
+
+
+def test_a_hung_engine_is_not_waited_for_to_the_end() -> None:
+    silent: Any = Silent()
+    with pytest.raises(EngineHung, match=r"not answered for 90 seconds \(/health: .*timed out"):
+        wait_ready(silent, silent, timeout=600, clock=lambda: silent.now)
+    assert silent.now == process_module.HUNG
+
+
+def test_an_engine_that_answers_now_and_then_is_no_hung_one() -> None:
+    silent: Any = Silent()
+    silent.answers = frozenset(range(0, 1000, 10))
+    with pytest.raises(EngineNotReady, match="not ready within 600 seconds") as raised:
+        wait_ready(silent, silent, timeout=600, clock=lambda: silent.now)
+    assert not isinstance(raised.value, EngineHung)
+
+
+def test_an_engine_that_is_never_ready_says_where_it_stands(bench: Bench) -> None:
+    said: list[str] = []
+    engine = bench.engine({"boot": 600}, late_after="first-look", say=said.append)
+    with pytest.raises(EngineNotReady):
+        engine.start(timeout=600)
+    assert "Fatal Python error: Aborted" in said
+    assert any("stand_in" in line for line in said)  # the file that it was in
+    until(bench.nothing_left)
+
+
 def test_a_slow_first_answer_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_module, "WARMUP_TIMEOUT", 0.2)  # the first request outlasts several tries
     bench.engine({"first": 1.0}).start(timeout=30)
@@ -144,13 +254,13 @@ def test_an_engine_that_cannot_chat_does_not_start(bench: Bench) -> None:
 
 def test_an_engine_that_stays_busy_runs_out_of_time(bench: Bench) -> None:
     with pytest.raises(EngineNotReady, match="0 of 3 warm-up requests"):
-        bench.engine({"refuse": 503}).start(timeout=2.5)
+        bench.engine({"refuse": 503}, late_after="chat").start(timeout=600)
     until(bench.nothing_left)
 
 
 def test_an_engine_that_never_gets_ready_runs_out_of_time(bench: Bench) -> None:
     with pytest.raises(EngineNotReady, match=r"not ready within .* \(/health answered 503\)"):
-        bench.engine({"boot": 600}).start(timeout=2.5)
+        bench.engine({"boot": 600}, late_after="first-look").start(timeout=600)
     until(bench.nothing_left)
 
 

@@ -97,6 +97,8 @@ def test_unreadable_settings_are_refused(text: str, said: str) -> None:
         ({"gpu_type": "L4"}, "deep_gemm"),
         ({"routing_region": "xx-east"}, "routing_region"),
         ({"prefix_cache": "off"}, "prefix_cache"),
+        ({"sglang_version": "0.5.23"}, "image_tag"),
+        ({"image_tag": "lmsysorg/sglang:v0.5.12"}, "sglang_version"),
         ({"variant": "http_server", "public": True}, "public"),
     ],
 )

@@ -215,3 +215,16 @@ def test_an_unknown_name_is_no_store() -> None:
     assert "SQLiteStore" in dir(homing.stores)
     with pytest.raises(AttributeError, match="NoStore"):
         _ = homing.stores.NoStore
+
+
+def test_each_client_says_which_stores_are_its_own() -> None:
+    import homing
+
+    blocking, waiting = MemoryStore(), as_async(MemoryStore())
+    client, async_client = homing.Client("http://127.0.0.1:9"), homing.AsyncClient("http://127.0.0.1:9")
+    client.conversation("c", store=blocking)
+    async_client.conversation("c", store=blocking)
+    async_client.conversation("c", store=waiting)
+    with pytest.raises(ConfigurationError, match="goes with AsyncClient"):
+        client.conversation("c", store=waiting)  # type: ignore[arg-type]
+    client.close()

@@ -6,6 +6,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -13,9 +14,14 @@ import pytest
 from homing.errors import StoreError
 from homing.stores import SQLStore, ThreadedStore
 from homing.stores.conformance import OpenStore, StoreConformance, blocking
+from homing.testing import Edge, Fault
+
+from ..chatting import Person, text_of
+from ..serving import serving
 
 pytestmark = pytest.mark.services
 
+LONG = "One two three four five six seven eight nine ten. " * 8
 SQL_SERVERS = ["POSTGRESQL", "MARIADB"]
 
 
@@ -184,3 +190,32 @@ def test_a_commit_whose_answer_was_lost_is_not_taken_for_anothers(prefix: str) -
     assert found is not None
     assert found.turns == [{"n": 1}, {"n": 2}]
     client.close()
+
+
+@pytest.mark.parametrize("name", ["POSTGRESQL", "REDIS"])
+def test_the_chatbot_s_workers_share_a_store(name: str, edge: Edge) -> None:
+    from chatbot.app import make_app
+
+    place = server_url(name)  # the conversation is deleted at the end; its owner's empty list may stay
+    edge.answer_with(LONG)
+    edge.inject(Fault.hang(after_chunks=4))
+    with ExitStack() as stack:
+        workers = [stack.enter_context(serving(make_app(place, edge.url))) for _ in range(2)]
+        person = stack.enter_context(Person(workers))
+        chat, reply = person.create()
+        with person.events(chat, reply, worker=1) as events:
+            seen = [next(events)]
+            running = person.call("GET", f"/{chat}", worker=1)["latest"]
+            assert (running["reply"], running["running"]) == (reply, True)
+            person.call("POST", f"/{chat}/turns", {"content": "Me too"}, worker=1, status=409)
+            person.call("POST", f"/{chat}/stop", worker=1, status=202)
+            seen += events
+        assert seen[-1].json()["finish_reason"] == "interrupted"
+        assert text_of(person.follow(chat, reply)) == text_of(seen)
+        edge.answer_with("Again.")
+        person.follow(chat, person.say(chat, "Once more", worker=1))
+        turns = person.call("GET", f"/{chat}")["turns"]
+        assert [turn["text"] for turn in turns] == [text_of(seen), "Again."]
+        assert [entry["id"] for entry in person.call("GET", "", worker=1)] == [chat]
+        person.call("DELETE", f"/{chat}", status=204)
+        person.call("GET", f"/{chat}", worker=1, status=404)

@@ -76,13 +76,21 @@ class SyncEnd:
         self._client.close()
 
 
+BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+"""What anyio calls the libraries."""
+
+
 class AsyncEnd:
     """`httpx.AsyncClient` in an event loop of its own, on another thread."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, library: str) -> None:
         self.transport: Any = transport
         self.library = library
-        self._loop: AbstractContextManager[Any] = anyio.from_thread.start_blocking_portal(library)
+        self._loop: AbstractContextManager[Any] = anyio.from_thread.start_blocking_portal(*BACKENDS[library])
         self.portal: Any = self._loop.__enter__()
         self._client = httpx.AsyncClient(transport=transport, trust_env=False)
 
@@ -135,7 +143,7 @@ async def _as_async(parts: Any) -> AsyncIterator[bytes]:
         yield part
 
 
-OURS = ["threads", "asyncio", "trio"]
+OURS = ["threads", "asyncio", "uvloop", "trio"]
 STOCK = ["httpx-threads", "httpx-asyncio", "httpx-trio"]
 
 

@@ -15,15 +15,16 @@ import pytest
 
 from homing._async.transport import AsyncTransport
 
+from .ends import BACKENDS
 from .peers import CHUNKED, END, PATIENCE, Peer, Server, answer, chunk
 from .test_calls import full_listener
 
 Serve = Callable[..., Server]
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=list(BACKENDS))
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+    return BACKENDS[request.param]
 
 
 async def seen(server: Server, condition: Callable[[Server], bool]) -> None:

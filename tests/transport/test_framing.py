@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homing.core import framing
 from homing.core.framing import LAST_CHUNK, ChunkedBody, HeadEnd
 from homing.core.transport import CHUNKED, UNTIL_CLOSE, body_framing
 
@@ -50,6 +52,25 @@ def naive(data: bytes) -> tuple[bytes, bytes]:
 
 chunk_lists = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 cut_lists = st.lists(st.integers(min_value=0, max_value=10_000), max_size=30)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_reads_count_as_big() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "MANY", 8)
+        yield
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"\r\n1\r\n", b"\r\n", b"\r\n2\r\nab", b"0\r\n\r\n", b"5\r\n"]), max_size=8),
+    st.sampled_from([b"", LAST_CHUNK, b"2\r\na", b"0\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"2\r\nabc\r\n1\r\na\r\n"]),
+    cut_lists,
+)
+def test_data_that_looks_like_framing_is_data(chunks: list[bytes], rest: bytes, cuts: list[int]) -> None:
+    stream = encode(chunks) + rest
+    payload, body, left = feed(stream, cuts)
+    tail, verdict = judged(left) if body.fault is None else (b"", "error")
+    assert (payload + tail, verdict) == judged(stream)
 
 
 @given(chunk_lists, st.sampled_from([LAST_CHUNK, b"0\r\nX: y\r\n\r\n", b"3;a=b\r\nabc\r\n", b"zz\r\n"]), cut_lists)
@@ -159,3 +180,10 @@ def test_heads_follow_each_other() -> None:
 )
 def test_body_framing(method: str, status: int, headers: list[tuple[bytes, bytes]], expected: int) -> None:
     assert body_framing(method, status, headers) == expected
+
+
+@pytest.mark.parametrize("footer", [b"XX", b"\n\r", b"X\n"])
+def test_a_whole_chunk_with_another_end_is_a_fault(footer: bytes) -> None:
+    body = ChunkedBody()
+    assert body.feed(b"5\r\nhello" + footer) == b"hello"
+    assert body.fault is not None

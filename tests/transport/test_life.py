@@ -357,7 +357,8 @@ def test_tls_handshake_timeout(ours_with: Callable[..., End], serve: Serve, kind
 # names with several addresses
 
 
-@pytest.mark.parametrize("kind", OURS)
+# uvloop looks names up in C, where no test can put two addresses.
+@pytest.mark.parametrize("kind", [kind for kind in OURS if kind != "uvloop"])
 def test_all_addresses_of_a_name_are_tried(
     ours_with: Callable[..., End], server: Server, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

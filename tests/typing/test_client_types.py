@@ -12,18 +12,27 @@ from typing_extensions import assert_type
 
 import homing
 from homing import AsyncChatStream, AsyncClient, AsyncReplyStream, AsyncStream, ChatStream, Client, ReplyStream, Stream
+from homing.stores import MemoryStore, as_async
 from homing.types import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatCompletionMessageParam,
+    ChatCompletionMessageToolCall,
+    ChatCompletionToolParam,
     CompletionUsage,
     Model,
     ModelList,
     ParsedChatCompletion,
     StreamEvent,
+    TurnParams,
 )
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
+CLOCK: ChatCompletionToolParam = {"type": "function", "function": {"name": "get_time"}}
+
+
+def tell_time(zone: str = "UTC") -> str:
+    return f"14:05 {zone}"
 
 
 class City(BaseModel):
@@ -108,13 +117,78 @@ def test_conversations(homing_client: Client) -> None:
     city = assert_type(chat.parse("Which city?", City), homing.Reply[City])
     assert assert_type(city.parsed, City).name is not None
     assert_type(chat.history, list[dict[str, Any]])
+    assert_type(chat.edit(0, "Hello!"), homing.Reply[None])
+    assert_type(chat.regenerate(), homing.Reply[None])
+    with assert_type(chat.stream_regenerate(), ReplyStream[None]) as stream:
+        assert_type(stream.reply(), homing.Reply[None])
+    assert_type(chat.undo(), tuple[homing.Turn, ...])
+    stored = homing_client.conversation("trip", store=MemoryStore(), trim=homing.Trim(high=1000), temperature=0)
+    assert_type(stored.save(), None)
+    with pytest.raises(homing.ConversationNotFound):
+        assert_type(homing_client.load_conversation("trip", store=MemoryStore()), homing.Conversation)
     assert_type(chat.fork(), homing.Conversation)
     assert_type(chat.fork(2), list[homing.Conversation])
+
+
+def test_a_turns_parameters_are_known(homing_client: Client) -> None:
+    chat = homing_client.conversation(temperature=0, max_tokens=50, timeout=30.0, stop=["END"])
+    turn: TurnParams = {"temperature": 0.5, "top_k": 5, "extra_headers": {"X-A": "1"}, "reasoning_effort": "low"}
+    assert chat.send("Hello", **turn).telemetry.prompt_tokens
+    assert_type(chat.send("Hello", tools=[CLOCK], tool_choice="none"), homing.Reply[None])
+    assert_type(chat.send("A name", response_format={"type": "json_object"}), homing.Reply[None])
+    with chat.stream("And?", seed=7, chat_template_kwargs={"enable_thinking": False}) as stream:
+        assert_type(stream, ReplyStream[None])
+    assert_type(chat.parse("Which city?", City, max_completion_tokens=200), homing.Reply[City])
+    assert_type(chat.regenerate(temperature=1, model=None), homing.Reply[None])
+    assert_type(chat.aside("A title", max_tokens=5, timeout=None), homing.Reply[None])
+
+
+def test_runs(homing_client: Client) -> None:
+    chat = homing_client.conversation(tools=[tell_time, homing.Tool(tell_time, name="clock")])
+    reply = assert_type(chat.run("Hello", [tell_time, CLOCK]), homing.RunReply[None])
+    assert_type(reply.text, str)
+    assert_type(reply.rounds, tuple[homing.Reply[None], ...])
+    assert_type(reply.pending, list[ChatCompletionMessageToolCall])
+    assert_type(chat.pending_calls, list[ChatCompletionMessageToolCall])
+    with assert_type(chat.run_stream("Hello", max_rounds=3, temperature=0), homing.RunStream) as run:
+        for event in run:
+            assert_type(event, StreamEvent)
+            if event.type == "tool.started":
+                assert_type(event.arguments, dict[str, Any])
+        assert_type(run.reply(), homing.RunReply[None])
+    for text in chat.run_stream("Hello", tool_timeout=None, tools_at_once=1, on_tool_error="raise").text:
+        assert_type(text, str)
+    with pytest.raises(homing.ConfigurationError):
+        assert_type(chat.submit({"id": 1}), homing.RunReply[None])
+    assert_type(chat.submit_stream([3]), homing.RunStream)
+
+
+@pytest.mark.anyio
+async def test_runs_async(async_homing_client: AsyncClient) -> None:
+    chat = async_homing_client.conversation()
+    assert_type(await chat.run("Hello", [tell_time]), homing.RunReply[None])
+    async with assert_type(chat.run_stream("Hello", [tell_time]), homing.AsyncRunStream) as run:
+        async for event in run:
+            assert_type(event, StreamEvent)
+        assert_type(await run.reply(), homing.RunReply[None])
+
+
+@pytest.mark.anyio
+async def test_a_turns_parameters_are_known_async(async_homing_client: AsyncClient) -> None:
+    chat = async_homing_client.conversation(temperature=0)
+    assert_type(await chat.send("Hello", top_p=0.9), homing.Reply[None])
+    assert_type(await chat.aside("A title", max_tokens=5), homing.Reply[None])
 
 
 @pytest.mark.anyio
 async def test_conversations_async(async_homing_client: AsyncClient) -> None:
     chat = assert_type(async_homing_client.conversation(), homing.AsyncConversation)
+    for store in (MemoryStore(), as_async(MemoryStore())):
+        stored = async_homing_client.conversation("trip", store=store)
+        assert_type(await stored.send("Hello"), homing.Reply[None])
+        loaded = await async_homing_client.load_conversation("trip", store=store)
+        assert_type(loaded, homing.AsyncConversation)
+        assert_type(await loaded.undo(), tuple[homing.Turn, ...])
     assert_type(await chat.send("Hello"), homing.Reply[None])
     async with assert_type(chat.stream("And?"), AsyncReplyStream[None]) as stream:
         async for event in stream:
@@ -139,6 +213,7 @@ def test_copies_and_models(homing_client: Client, async_homing_client: AsyncClie
 def test_mistakes_are_found(homing_client: Client) -> None:
     """An unused ignore comment fails `make check`, so each of these must be an error."""
     completions = homing_client.chat.completions
+    chat = homing_client.conversation()
     calls: list[Callable[[], object]] = [
         lambda: completions.create(messages=[{"role": "user"}]),  # type: ignore[list-item]
         lambda: completions.create(messages=HELLO, temprature=1),  # type: ignore[call-overload]
@@ -150,6 +225,21 @@ def test_mistakes_are_found(homing_client: Client) -> None:
         lambda: homing_client.with_options(base_url="http://other"),  # type: ignore[call-arg]
         lambda: homing_client.with_options(max_retries="many"),  # type: ignore[arg-type]
         lambda: homing_client.conversation(on_busy="sometimes"),  # type: ignore[arg-type]
+        lambda: homing_client.conversation(temprature=1),  # type: ignore[call-arg]
+        lambda: chat.send("Hello", temprature=1),  # type: ignore[call-arg]
+        lambda: chat.send("Hello", temperature="hot"),  # type: ignore[arg-type]
+        lambda: chat.send("Hello", n=2),  # type: ignore[call-arg]
+        lambda: chat.send("Hello", affinity_key="another"),  # type: ignore[call-arg]
+        lambda: chat.stream("Hello", timeout="soon"),  # type: ignore[arg-type]
+        lambda: chat.parse("Hello", City, temprature=1),  # type: ignore[call-arg]
+        lambda: chat.parse("Hello", City, repair="once"),  # type: ignore[arg-type]
+        lambda: chat.run("Hello", tols=[tell_time]),  # type: ignore[call-arg]
+        lambda: chat.run("Hello", ["tell_time"]),  # type: ignore[list-item]
+        lambda: chat.run("Hello", max_rounds="2"),  # type: ignore[arg-type]
+        lambda: chat.run_stream("Hello", on_tool_error="skip"),  # type: ignore[arg-type]
+        lambda: chat.submit(3),  # type: ignore[arg-type]
+        lambda: chat.regenerate(top_k="5"),  # type: ignore[arg-type]
+        lambda: chat.aside("Hello", max_token=5),  # type: ignore[call-arg]
     ]
     for call in calls:
         with contextlib.suppress(homing.HomingError, TypeError):

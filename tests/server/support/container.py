@@ -26,6 +26,8 @@ from .modal_cli import HTTP_SERVER, SERVER, deploy, environment
 
 STAND_IN = Path(__file__).parent / "stand_in"
 TASK_ID = "ta-0000000000000000000001"
+# What the Modal Secret of an http_server puts into its container's environment.
+KEYS = {"HOMING_API_KEY": "sk-caller", "HOMING_ADMIN_KEY": "sk-admin"}
 
 
 def free_port() -> int:
@@ -38,7 +40,7 @@ def alive(pid: int) -> bool:
     """Whether a process runs; a zombie, whose parent has not looked yet, does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
 
@@ -59,7 +61,11 @@ def until(condition: Callable[[], bool], *, timeout: float = 30) -> None:
 
 
 def arguments(plane: ControlPlane, tag: str) -> Any:
-    """The arguments Modal's worker would hand to the container of the deployed function `tag`."""
+    """The arguments Modal's worker would hand to the container of the deployed function `tag`.
+
+    A function with memory snapshots gets the id of one to make, and goes without the part that
+    this machine has not got: the GPU's memory is captured by Modal's own kernel.
+    """
     create = next(one for one in plane.requests("FunctionCreate") if one.function.function_name == tag)
     publish = plane.requests("AppPublish")[-1]
     function_id = publish.function_ids[tag]
@@ -75,8 +81,12 @@ def arguments(plane: ControlPlane, tag: str) -> Any:
             entry.volume_metadata.name = plane.volumes[dependency.object_id]
         elif "image_handle_metadata" in entry.DESCRIPTOR.fields_by_name:
             entry.image_handle_metadata.SetInParent()
+    snapshots = create.function.checkpointing_enabled
+    create.function.is_checkpointing_function = snapshots  # Modal's side says so to the container
+    create.function._experimental_enable_gpu_snapshot = False
     return api_pb2.ContainerArguments(
         task_id=TASK_ID,
+        checkpoint_id="sn-1" if snapshots else "",
         function_id=function_id,
         app_id=publish.app_id,
         function_def=create.function,
@@ -92,6 +102,7 @@ class Container:
     ) -> None:
         self.plane, self.port, self.is_server = plane, port, not tag.endswith(".*")
         self.log_path = folder / "stand-in.jsonl"
+        self._restore = folder / "restore.json"
         file = folder / "arguments.bin"
         file.write_bytes(arguments(plane, tag).SerializeToString())
         self.process = subprocess.Popen(
@@ -102,6 +113,7 @@ class Container:
                     "MODAL_IS_REMOTE": "1",
                     "MODAL_TASK_ID": TASK_ID,
                     "MODAL_CONTAINER_ARGUMENTS_PATH": str(file),
+                    "MODAL_RESTORE_STATE_PATH": str(self._restore),
                     "PYTHONPATH": str(STAND_IN),
                     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
                     "PYTHONUNBUFFERED": "1",
@@ -149,6 +161,17 @@ class Container:
             )
         assert self.plane.requests(call), self.text
 
+    def restore(self, task_id: str) -> None:
+        """Let it go on as another task, the way Modal does when it restores a memory snapshot."""
+        assert self.plane.wait_for("ContainerCheckpoint", timeout=30), self.text
+        written = self._restore.with_suffix(".new")
+        written.write_text(json.dumps({"task_id": task_id}))
+        written.rename(self._restore)  # it is read as soon as it exists
+
+    def processes(self) -> list[int]:
+        """The container's own process and all that the stand-in started or is."""
+        return [self.process.pid, *self.engines()]
+
     def end(self) -> None:
         """Tell the container to stop, the way Modal does."""
         self.plane.stopping.set()
@@ -183,7 +206,10 @@ def booted(
     env: dict[str, str] | None = None,
     **settings: Any,
 ) -> Iterator[Container]:
-    """Deploy a variant with settings, then boot its container around a scripted engine."""
+    """Deploy a variant with settings, then boot its container around a scripted engine.
+
+    An http_server finds `KEYS` in its environment unless `env` says otherwise.
+    """
     port = free_port()
     given = json.dumps({"variant": variant, "port": port, **settings})
     module, tag = (SERVER, "SGLangServer") if variant == "server" else (HTTP_SERVER, "SGLang.*")
@@ -191,7 +217,9 @@ def booted(
     done = deploy(module, given, plane=plane)
     assert done.returncode == 0, done.stdout + done.stderr
     plane.stopping.clear()
-    secrets = {"HOMING_SERVER_SETTINGS": given, "STAND_IN": json.dumps(script or {}), **(env or {})}
+    if env is None:
+        env = KEYS if variant == "http_server" else {}
+    secrets = {"HOMING_SERVER_SETTINGS": given, "STAND_IN": json.dumps(script or {}), **env}
     with serving(plane) as url:
         container = Container(folder, plane, url, tag, port=port, env=secrets)
         try:

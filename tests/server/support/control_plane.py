@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ def has(message: Message, field: str) -> bool:
 
 
 class ControlPlane:
-    """`calls` holds (name, request) in order of arrival. `edge` is what URLs look like.
+    """`calls` holds (name, request) in order of arrival, `first` when each name came first, by the
+    machine's monotonic clock. `edge` is what URLs look like; empty, there are none.
 
     Calls named in `refusing` are denied.
     """
@@ -40,6 +42,7 @@ class ControlPlane:
     def __init__(self, *, edge: str = EDGE) -> None:
         self.edge = edge
         self.calls: list[tuple[str, Message]] = []
+        self.first: dict[str, float] = {}
         self.missing_secrets = False
         self.refusing: set[str] = set()
         self.app_name = ""
@@ -130,7 +133,7 @@ class ControlPlane:
         reply.handle_metadata.function_type = spec.function_type
         self._tags[reply.function_id] = spec.function_name
         self._specs[reply.function_id] = request.function
-        if spec.HasField("http_config"):
+        if spec.HasField("http_config") and self.edge:
             url = self.edge.format(app=self.app_name, name=spec.function_name.split(".")[0].lower())
             self._urls[reply.function_id] = url
             reply.function.flash_service_urls.append(url)
@@ -177,6 +180,7 @@ class ControlPlane:
             request = await stream.recv_message()
             with self.changed:
                 self.calls.append((method.name, request))
+                self.first.setdefault(method.name, time.monotonic())
                 self.changed.notify_all()
             if method.name in self.refusing:
                 raise grpclib.GRPCError(grpclib.const.Status.PERMISSION_DENIED, f"{method.name} is not for you")

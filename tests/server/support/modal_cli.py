@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .control_plane import ControlPlane, serving
+from .fork_server import ForkServer
 
 HTTP_SERVER = "homing_server.sglang_low_latency"
 SERVER = "homing_server.server"
@@ -48,21 +51,43 @@ class Deployed:
         return [line for one in self.plane.requests("ImageGetOrCreate") for line in one.image.dockerfile_commands]
 
 
-def run(plane: ControlPlane, *args: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Deployed:
-    """Run `python -W error::DeprecationWarning:homing_server -m <args>` beside a control plane."""
+@functools.cache
+def fork_server() -> ForkServer:
+    """One for the whole run of the tests."""
+    server = ForkServer(environment("http://127.0.0.1:9"))
+    atexit.register(server.close)
+    return server
+
+
+def python(
+    url: str, *argv: str, env: Mapping[str, str] | None = None, fresh: bool = False, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run `python <argv>` with a control plane at `url`. `fresh`: by an interpreter of its own."""
+    if not fresh:
+        return fork_server().run(argv, environment(url, env), timeout=timeout)
+    return subprocess.run(
+        [sys.executable, "-W", "always", *argv],
+        env=environment(url, env),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def run(plane: ControlPlane, *args: str, env: Mapping[str, str] | None = None, fresh: bool = False) -> Deployed:
+    """Run `python -m <args>` beside a control plane."""
     with serving(plane) as url:
-        done = subprocess.run(
-            [sys.executable, "-W", "always", "-m", *args],
-            env=environment(url, env),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        done = python(url, "-m", *args, env=env, fresh=fresh)
     return Deployed(plane, done.returncode, done.stdout, done.stderr)
 
 
 def deploy(
-    module: str, settings: str = "{}", *, plane: ControlPlane | None = None, args: tuple[str, ...] = ()
+    module: str,
+    settings: str = "{}",
+    *,
+    plane: ControlPlane | None = None,
+    args: tuple[str, ...] = (),
+    fresh: bool = False,
 ) -> Deployed:
     env = {"HOMING_SERVER_SETTINGS": settings}
-    return run(plane or ControlPlane(), "modal", "deploy", *args, "-m", module, env=env)
+    return run(plane or ControlPlane(), "modal", "deploy", *args, "-m", module, env=env, fresh=fresh)

@@ -5,6 +5,7 @@ was started. What it does is scripted by a JSON object in STAND_IN; what happene
 file named by STAND_IN_LOG, one JSON object a line.
 
     boot        seconds during which /health answers 503
+    deaf        number of first /health requests that it never answers
     die_after   seconds after which it exits with code 3, having printed `dying words N`
     first       seconds that the first chat completion takes
     hang_after  chat completions after which /health_generate never answers
@@ -38,7 +39,7 @@ SCRIPT: dict[str, Any] = json.loads(os.environ.get("STAND_IN") or "{}")
 
 def note(event: str, **fields: Any) -> None:
     if path := os.environ.get("STAND_IN_LOG"):
-        line = json.dumps({"event": event, "pid": os.getpid(), **fields})
+        line = json.dumps({"event": event, "pid": os.getpid(), "at": time.monotonic(), **fields})
         with open(path, "a") as log:
             log.write(line + "\n")
 
@@ -46,9 +47,15 @@ def note(event: str, **fields: Any) -> None:
 class StandIn:
     def __init__(self) -> None:
         self.completions = 0
+        self.looks = 0
         self.running = 0
 
     async def health(self, request: Request) -> Response:
+        self.looks += 1
+        if self.looks == 1:
+            note("first-look")
+        if self.looks <= SCRIPT.get("deaf", 0):
+            await asyncio.sleep(3600)
         return Response(status_code=200 if time.monotonic() - BEGAN >= SCRIPT.get("boot", 0) else 503)
 
     async def health_generate(self, request: Request) -> Response:

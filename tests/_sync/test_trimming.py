@@ -1,0 +1,137 @@
+# Generated from tests/_async/test_trimming.py by scripts/unasync.py: edit that file, not this one.
+"""Prompts that outgrow the context are cut seldom and deep; the history keeps everything."""
+
+from __future__ import annotations
+
+import pytest
+
+import homing
+from homing.stores import MemoryStore
+from homing.testing import Fault, assert_one_replica, requests_of
+from homing_server.local import Edge
+
+pytestmark = [pytest.mark.usefixtures("settled")]
+
+QUESTION = "Question number {}: what is to be said about it?"
+
+
+def talk(client: homing.Client, trim: homing.Trim) -> list[homing.Telemetry]:
+    """Have a conversation of a hundred turns, and return what was measured of all but the first."""
+    chat = client.conversation(system="You keep a long conversation going.", trim=trim)
+    for number in range(100):
+        chat.send(QUESTION.format(number))
+    assert len(chat.history) == 201
+    assert chat.turns[-1].start > 0
+    return [turn.telemetry for turn in chat.turns[1:]]
+
+
+def cached_share(measured: list[homing.Telemetry]) -> float:
+    """Prompt tokens that came from the cache, as a share of all; the questions themselves are never in it."""
+    prompt = sum(one.prompt_tokens or 0 for one in measured)
+    return sum(one.cached_tokens or 0 for one in measured) / prompt
+
+
+def trims(measured: list[homing.Telemetry]) -> list[int]:
+    return [number for number, one in enumerate(measured) if one.verdict == "prefix_changed"]
+
+
+@pytest.mark.edge(replicas=1, sentences=(1, 1))
+def test_water_marks_keep_what_is_cached_where_a_sliding_window_loses_it(
+    homing_client: homing.Client,
+) -> None:
+    # kern-ai#295, openclaw#115281, nanobot#4568, zeroclaw#10674, opencode-copilot-chat#238
+    marks = talk(homing_client, homing.Trim(high=3_000))
+    window = talk(homing_client, homing.Trim(high=3_000, low=2_999))
+    for measured in (marks, window):
+        assert max(one.prompt_tokens or 0 for one in measured) <= 3_000 * 1.05
+    assert len(trims(marks)) == 2
+    assert cached_share(marks) >= 0.95  # 0.97 measured
+    assert len(trims(window)) > 30
+    assert cached_share(window) < 0.6  # 0.46 measured: all was well until it began to slide, …
+    assert cached_share(window[trims(window)[0] :]) < 0.3  # … and then almost nothing was left
+
+
+@pytest.mark.edge(replicas=1)
+def test_a_trim_keeps_system_key_and_history_and_says_so(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    store = MemoryStore()
+    chat = homing_client.conversation("trip", system="S", trim=homing.Trim(high=400, low=150), store=store)
+    chat.send(QUESTION)
+    while not chat.turns or chat.turns[-1].start == 0:
+        chat.send(QUESTION.format(len(chat.turns)))
+    last = chat.turns[-1]
+    assert last.telemetry.verdict == "prefix_changed"
+    assert last.telemetry.reusable_tokens is None
+    sent = requests_of(edge, chat)[-1].request
+    assert sent is not None
+    assert sent["messages"] == [chat.history[0], *chat.history[1 + 2 * last.start : -1]]
+    assert len(chat.history) == 1 + 2 * len(chat.turns)
+    assert_one_replica(edge, chat)
+    # After a restart the prompt goes on as it was, with or without a Trim.
+    again = homing_client.conversation("trip", store=store)
+    reply = again.send("Next.")
+    assert again.turns[-1].start == last.start
+    assert reply.telemetry.verdict == "warm"
+    # And what is undone, edited or regenerated goes back to the prompt of its day.
+    again.regenerate()
+    assert again.turns[-1].start == last.start
+    again.undo(len(again.turns) - 1)
+    again.send("Next.")
+    assert again.turns[-1].start == 0
+
+
+@pytest.mark.edge(replicas=1, context_length=600)
+def test_a_refused_prompt_is_cut_and_sent_once_more(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    # OpenMinis#181: not the same oversized history for ever
+    chat = homing_client.conversation(trim=homing.Trim(), max_tokens=100)
+    while not chat.turns or chat.turns[-1].start == 0:
+        chat.send(QUESTION.format(len(chat.turns)))
+    refused, sent = edge.log[-2:]
+    assert (refused.status, sent.status) == (400, 200)
+    assert chat.turns[-1].telemetry.verdict == "prefix_changed"
+    assert (chat.send("Go on.")).telemetry.verdict == "warm"
+    assert len({turn.start for turn in chat.turns}) == 2
+    with chat.stream(QUESTION.format("last")) as stream:
+        kinds = [event.type for event in stream]
+    assert kinds[-1] == "finished"
+
+
+@pytest.mark.edge(replicas=1, context_length=300)
+def test_without_a_trim_nothing_is_left_out(homing_client: homing.Client, edge: Edge) -> None:
+    chat = homing_client.conversation(max_tokens=20)
+    with pytest.raises(homing.ContextWindowExceeded, match=r"trim=Trim\(\)"):
+        for number in range(20):
+            chat.send(QUESTION.format(number))
+    before = chat.history
+    assert before
+    chat.trim = homing.Trim()  # now it may
+    chat.send("Go on.")
+    assert chat.history[: len(before)] == before
+
+
+@pytest.mark.edge(replicas=1, context_length=300)
+def test_a_question_that_is_too_long_by_itself_is_refused(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    chat = homing_client.conversation(trim=homing.Trim(high=200))
+    chat.send("One.")
+    with pytest.raises(homing.ContextWindowExceeded):
+        chat.send("word " * 900)
+    assert len(chat.turns) == 1
+    chat.send("Two.")
+
+
+def test_a_second_refusal_stands(homing_client: homing.Client, edge: Edge) -> None:
+    chat = homing_client.conversation(trim=homing.Trim())
+    for number in range(4):
+        chat.send(QUESTION.format(number))
+    requests = len(edge.log)
+    too_long = '{"message": "This model\'s maximum context length is 300 tokens."}'
+    edge.inject(Fault.answer(400, too_long, content_type="application/json", times=2))
+    with pytest.raises(homing.ContextWindowExceeded):
+        chat.send("Five.")
+    assert len(chat.turns) == 4
+    assert len(edge.log) == requests + 2

@@ -1,0 +1,177 @@
+"""What is asked before a reply is gone on with, and what is remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homing.core.encode import encode_messages
+from homing.core.join import NotContinued
+from homing.core.ledger import Ledger
+from homing.core.options import Learnt
+from homing.core.request import Request
+from homing.core.resume_style import ResumeStyle
+from homing.core.resumption import QUESTION_TIMEOUT, Resumption
+from homing.core.timers import Timeout
+from homing.errors import (
+    APIResponseValidationError,
+    APIStatusError,
+    BadRequestError,
+    ContextWindowExceeded,
+    GapTimeout,
+    ServerUnreachable,
+    StreamInterrupted,
+    UnprocessableEntityError,
+)
+from homing.types import ChatCompletion, CompletionUsage
+
+CAPTURES = Path(__file__).parents[1] / "captures"
+SGLANG = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"sglang"}]}'
+
+
+def status(code: int) -> APIStatusError:
+    return APIStatusError(str(code), status_code=code)
+
+
+def resumption(
+    learnt: Learnt | None = None,
+    *,
+    resume: Any = "auto",
+    reasoning: str | None = None,
+    usage: CompletionUsage | None = None,
+    **params: Any,
+) -> Resumption:
+    hello = encode_messages([{"role": "user", "content": "Hello"}])
+    request = Request("POST", "/v1/chat/completions", Timeout(), {"model": "m", **params}, hello, True, resume=resume)
+    message = {"content": "One two", "reasoning_content": reasoning}
+    partial = ChatCompletion.model_validate({"choices": [{"index": 0, "message": message}], "usage": usage})
+    broken = StreamInterrupted("it broke")
+    return Resumption(broken, request, partial, learnt or Learnt(), Ledger(), pieces=2, number=1)
+
+
+def asked(going: Resumption) -> tuple[str, dict[str, Any] | None] | None:
+    question = going.question()
+    if question is None:
+        return None
+    assert question.timeout.first_token == QUESTION_TIMEOUT
+    return f"{question.method} {question.path}", question.params
+
+
+COUNT = {"model": "m", "prompt": "One two", "add_special_tokens": False}
+
+
+def test_first_who_then_how_many_then_the_rest() -> None:
+    learnt = Learnt()
+    going = resumption(learnt, max_tokens=10)
+    assert going.at == 7
+    assert asked(going) == ("GET /v1/models", None)
+    going.answered(SGLANG)
+    assert learnt.owner == "sglang"
+    assert asked(going) == ("POST /v1/tokenize", COUNT)
+    going.answered(b'{"tokens":[1,2,3],"count":3,"max_model_len":9}')
+    assert asked(going) is None
+    assert going.request is going.request
+    assert (going.request.params or {})["max_tokens"] == 7
+    assert going.join().at == 7
+    again = resumption(learnt)  # the server is asked once for each client
+    assert asked(again) == ("POST /v1/tokenize", COUNT)
+
+
+@pytest.mark.parametrize("version", ["0.5.9", "0.5.23"])
+def test_sglangs_own_count_is_read(version: str) -> None:
+    body = (CAPTURES / version / "tokenize.txt").read_text().split("\n\n", 2)[2]
+    going = resumption(resume=ResumeStyle(), max_tokens=10)
+    assert asked(going) == ("POST /v1/tokenize", COUNT)
+    going.answered(body.encode())
+    assert (going.request.params or {})["max_tokens"] == 10 - json.loads(body)["count"]
+
+
+def test_vllm_counts_elsewhere() -> None:
+    assert asked(resumption(resume=ResumeStyle("vllm"))) == ("POST /tokenize", COUNT)
+
+
+def test_a_server_that_has_reported_all_along_is_not_asked() -> None:
+    going = resumption(resume=ResumeStyle(), usage=CompletionUsage(completion_tokens=4), max_tokens=10)
+    assert asked(going) is None
+    assert (going.request.params or {})["max_tokens"] == 6
+
+
+@pytest.mark.parametrize("failure", [status(404), status(500), GapTimeout("slow"), APIResponseValidationError("html")])
+def test_without_a_count_the_pieces_are_counted(failure: Exception) -> None:
+    going = resumption(resume=ResumeStyle(), max_tokens=10)
+    going.question()
+    assert going.unanswered(failure)
+    assert asked(going) is None
+    assert (going.request.params or {})["max_tokens"] == 8
+
+
+@pytest.mark.parametrize("failure", [status(503), status(502), ServerUnreachable("gone"), ValueError("odd")])
+def test_where_nobody_is_the_attempt_has_failed(failure: Exception) -> None:
+    going = resumption(resume=ResumeStyle())
+    going.question()
+    assert not going.unanswered(failure)
+    assert asked(going) == ("POST /v1/tokenize", COUNT)
+
+
+def test_who_it_is_cannot_be_done_without() -> None:
+    going = resumption()
+    assert not going.unanswered(status(500))
+    assert asked(going) == ("GET /v1/models", None)
+
+
+@pytest.mark.parametrize("body", [b'{"data":[{"id":"m","owned_by":"openai"}]}', b'{"data":[]}'])
+def test_an_unknown_server_is_left_alone_and_remembered(body: bytes) -> None:
+    learnt = Learnt()
+    going = resumption(learnt)
+    going.question()
+    going.answered(body)
+    with pytest.raises(StreamInterrupted, match="it broke; not resumed: the server is not known") as caught:
+        going.question()
+    assert caught.value is going.broken
+    assert learnt.owner in ("", "openai")
+    with pytest.raises(StreamInterrupted):
+        resumption(learnt).question()
+
+
+def test_a_server_that_will_not_say_is_asked_again_next_time() -> None:
+    learnt = Learnt()
+    for going in (resumption(learnt), resumption(learnt)):
+        assert asked(going) == ("GET /v1/models", None)
+        assert going.unanswered(status(404))
+        with pytest.raises(StreamInterrupted, match="not known"):
+            going.question()
+    garbled = resumption(learnt)
+    garbled.answered(b"<html>")
+    with pytest.raises(StreamInterrupted, match="not known"):
+        garbled.question()
+
+
+def test_thoughts_need_a_style_that_knows_them() -> None:
+    learnt = Learnt()
+    learnt.owner = "vllm"
+    with pytest.raises(StreamInterrupted, match="had thought before it answered"):
+        resumption(learnt, reasoning="Hm.", model="qwen3").question()
+    learnt.owner = "sglang"
+    going = resumption(learnt, reasoning="Hm.", model="qwen3")
+    assert asked(going) == ("POST /v1/tokenize", {**COUNT, "model": "qwen3", "prompt": "Hm.</think>\n\nOne two"})
+
+
+@pytest.mark.parametrize(
+    ("failure", "still"),
+    [
+        (BadRequestError("no such field", status_code=400), False),
+        (UnprocessableEntityError("extra forbidden", status_code=422), False),
+        (NotContinued("anew", ignores=True), False),
+        (NotContinued("thoughts", ignores=False), True),
+        (ContextWindowExceeded("too long", status_code=400), True),
+        (status(500), True),
+        (ServerUnreachable("gone"), True),
+    ],
+)
+def test_a_server_that_cannot_is_remembered(failure: Exception, still: bool) -> None:
+    learnt = Learnt()
+    resumption(learnt).failed(failure)
+    assert learnt.resumes is still

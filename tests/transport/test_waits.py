@@ -1,0 +1,58 @@
+"""What threads wait on: the alarm of a call, and the socket of a connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import httpcore
+import pytest
+
+from homing._sync.concurrency import Alarm
+from homing._sync.connection import Wire
+from homing._sync.network import Socket
+from homing.core.call import Aborted, Call
+
+PATIENCE = 10.0
+MOMENT = 0.01
+
+
+def test_an_alarm_that_is_rung_twice_wakes_once() -> None:
+    alarm = Alarm()
+    assert not alarm.wait(MOMENT)
+    alarm.ring()
+    alarm.ring()
+    assert alarm.wait(PATIENCE)
+    assert not alarm.wait(MOMENT)
+
+
+def test_a_closed_socket_is_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    other, silent = socket.socketpair()
+    ours.setblocking(False)
+    stream = Socket(ours)
+    theirs.send(b"news")
+    assert stream.recv(PATIENCE) == b"news"
+    number = ours.fileno()
+    stream.close()
+    os.dup2(other.fileno(), number)  # the descriptor is another's by now, on which nothing comes
+    try:
+        with pytest.raises(httpcore.ReadError):
+            stream.recv(MOMENT)
+    finally:
+        os.close(number)
+        for end in (theirs, other, silent):
+            end.close()
+
+
+def test_a_connection_that_breaks_for_an_abort_says_so() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    wire = Wire(Socket(ours))
+    call = Call()
+    wire.begin(call, PATIENCE)
+    call.abort()
+    with pytest.raises(Aborted):
+        wire.receive()
+    theirs.close()
+    wire.close()
