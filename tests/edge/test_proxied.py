@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import anyio
 import httpx
 import pytest
 
 from homing_server.local import Edge, EdgeSettings, Fault
+from homing_server.local.proxied import ProxiedEngine
+from homing_server.local.replica import Headers, Request
 
 from .talk import CHAT, ask, post, stream, user
 
@@ -98,3 +103,66 @@ def test_proxy_credentials_end_at_the_edge(behind: list[Edge]) -> None:
     seen = behind[0].log[-1].headers
     assert "modal-key" not in seen
     assert "authorization" in seen
+
+
+class Backend:
+    """Answers one request for each connection, and is done with the connection when ``ended`` is set."""
+
+    def __init__(self) -> None:
+        self.answering, self.ended = asyncio.Event(), asyncio.Event()
+        self.asked = self.open = self.useless = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            self.asked += 1
+            await self.answering.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+            await self.ended.wait()
+            writer.write_eof()
+            self.useless += 1
+            await reader.read()
+        self.open -= 1
+
+
+class Ignored:
+    """A reply that nobody reads."""
+
+    async def start(self, status: int, headers: Headers) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def finish(self) -> None: ...
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("rounds", range(12))
+async def test_a_client_that_leaves_leaves_no_connection_of_others_open(anyio_backend: str, rounds: int) -> None:
+    """Its request is the one that closes what has become useless, and is cancelled in the middle of it."""
+    backend = Backend()
+    async with await asyncio.start_server(backend.serve, "127.0.0.1", 0) as server:
+        engine = ProxiedEngine("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+
+        def ask() -> asyncio.Task[None]:
+            return asyncio.create_task(engine.answer(Request("GET", "/", "", {}, b""), Ignored()))
+
+        others = [ask() for _ in range(5)]
+        await until(lambda: backend.asked == 5)
+        backend.answering.set()
+        await asyncio.gather(*others)
+        backend.ended.set()
+        await until(lambda: backend.useless == 5)
+        leaving = ask()
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaving
+        await engine.stop()
+        await until(lambda: backend.open == 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import httpx
 
 from .replica import PLAIN_TEXT, ReplicaLost, Reply, Request, send
@@ -62,6 +64,25 @@ class ProxiedEngine:
 
     async def answer(self, request: Request, reply: Reply) -> None:
         """Pass one request on; 502 when the backend cannot be reached."""
+        # Whoever ends a request also closes the connections that others left idle for too long, and
+        # httpcore shields that from a cancelled scope only: a cancelled task would leave them open.
+        scope = anyio.CancelScope()
+        passing = asyncio.ensure_future(self._pass_on(request, reply, scope))
+        try:
+            await asyncio.wait({passing})
+        except asyncio.CancelledError:
+            scope.cancel()
+            await asyncio.wait({passing})
+            if not passing.cancelled():
+                passing.exception()  # nobody is left to hear of it
+            raise
+        passing.result()
+
+    async def _pass_on(self, request: Request, reply: Reply, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self._exchange(request, reply)
+
+    async def _exchange(self, request: Request, reply: Reply) -> None:
         query = f"?{request.query}" if request.query else ""
         dropped = _HOP_BY_HOP | _FOR_THE_EDGE
         upstream = self._http.build_request(
@@ -78,7 +99,7 @@ class ProxiedEngine:
             return
         tail = b""
         async with contextlib.aclosing(response):
-            await reply.start(response.status_code, _passed_on(response.headers))
+            await reply.start(response.status_code, _kept(response.headers))
             try:
                 async for data in response.aiter_raw():
                     tail = (tail + data)[-_TAIL_BYTES:]
@@ -89,7 +110,7 @@ class ProxiedEngine:
         await reply.finish()
 
 
-def _passed_on(headers: httpx.Headers) -> list[tuple[str, str]]:
+def _kept(headers: httpx.Headers) -> list[tuple[str, str]]:
     # raw bytes are passed on, so the original length and encoding stay true
     dropped = (_HOP_BY_HOP - {"content-length"}) | {"date", "server"}
     return [(k, v) for k, v in headers.multi_items() if k.lower() not in dropped]
