@@ -147,7 +147,8 @@ async def test_a_client_that_leaves_leaves_no_connection_of_others_open(anyio_ba
     """Its request is the one that closes what has become useless, and is cancelled in the middle of it."""
     backend = Backend()
     async with await asyncio.start_server(backend.serve, "127.0.0.1", 0) as server:
-        engine = ProxiedEngine("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+        port = server.sockets[0].getsockname()[1]
+        engine = ProxiedEngine(f"http://127.0.0.1:{port}")
 
         def ask() -> asyncio.Task[None]:
             return asyncio.create_task(engine.answer(Request("GET", "/", "", {}, b""), Ignored()))
