@@ -221,6 +221,16 @@ def test_a_text_that_is_too_long_is_refused_on_its_own_too() -> None:
     assert (shown, error) == ([("a", None), ("b", None)], "APIResponseValidationError")
 
 
+def test_escaped_characters_are_characters() -> None:
+    """Before pydantic 2.7.3 they were their bytes (pydantic#9496), though only in strings never read before."""
+    stream = stream_of(payload("a"), payload("five €", ascii_only=True), payload("fünf €", ascii_only=True))
+    read, _, texts = by_reader(stream, [])
+    assert [chunk.choices[0].delta.content for chunk in read if isinstance(chunk, ChatCompletionChunk)] == [
+        "a", "five €", "fünf €",
+    ]  # fmt: skip
+    assert texts == 2
+
+
 def test_only_the_first_text_of_a_common_stream_is_read_as_json() -> None:
     words = [" the", " sum", "\n\n", ' "U"', "", " —", "\\"]
     stream = stream_of(payload("", delta={"role": "assistant"}), *map(payload, words), b"[DONE]")
