@@ -32,7 +32,7 @@ test: $(STAMP)  ## the tests, with the branch coverage of the client's core
 		--cov --cov-report=term:skip-covered --cov-fail-under=$(CORE_COVERAGE)
 
 # Processes that share the tests: the edge and its clients wait more than they work.
-WORKERS ?= 2
+WORKERS ?= 3
 # Branch coverage of the pure core, in per cent. tests/core and tests/transport alone reach it.
 CORE_COVERAGE := 100
 

@@ -152,7 +152,8 @@ def test_errors(client: homing.Client, recorded: Recorded, edge: Edge) -> None:
     assert kinds == {"400", "StreamInterrupted"}
 
 
-def test_what_the_caller_ended_is_no_error(client: homing.Client, recorded: Recorded) -> None:
+def test_what_the_caller_ended_is_no_error(client: homing.Client, recorded: Recorded, edge: Edge) -> None:
+    edge.inject(Fault.hang(after_chunks=3))  # else all of it may have come by then
     with client.conversation().stream("Hello") as stream:
         next(iter(stream.text))
     (span,) = recorded.spans
