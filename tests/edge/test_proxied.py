@@ -159,11 +159,13 @@ async def test_a_client_that_leaves_leaves_no_connection_of_others_open(anyio_ba
         await asyncio.gather(*others)
         backend.ended.set()
         await until(lambda: backend.useless == 5)
+        backend.answering.clear()
         leaving = ask()
         for _ in range(rounds):
             await asyncio.sleep(0)
         leaving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await leaving
+        assert leaving.cancelled(), "it has not answered"
         await engine.stop()
         await until(lambda: backend.open == 0)
