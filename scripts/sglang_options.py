@@ -54,20 +54,6 @@ def ask(version: str, **wanted: list[list[str]]) -> dict[str, Any]:
     return answer
 
 
-def routes(version: str) -> list[str]:
-    """The paths that its HTTP server answers, from the decorators and the routers beside it."""
-    found = set()
-    for file in (sources(version) / "sglang" / "srt" / "entrypoints").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                first = node.args[0]
-                if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value.startswith("/"):
-                    owner = ast.unparse(node.func.value)
-                    if owner == "app" or owner.endswith("router"):
-                        found.add(first.value)
-    return sorted(found)
-
-
 def served(version: str) -> list[str]:
     """What is handed to uvicorn first: our gate is put around an `app` that is an object."""
 
@@ -87,7 +73,6 @@ def read(version: str) -> dict[str, Any]:
     return {
         "options": answer["options"],
         "compile_options": extra,
-        "routes": routes(version),
         "served": served(version),
     }
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 import socket
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,27 +39,43 @@ ADMIN_KEY = "HOMING_ADMIN_KEY"
 INTERNAL_KEY = "HOMING_INTERNAL_KEY"
 REPLICA_ID = "HOMING_REPLICA_ID"
 
-# What a caller may use. Everything else (flushing the cache, loading weights, pausing,
-# profiling, metrics, server info, aborting other people's requests) is the operator's.
-# A list of what is open, so that a route added by a later SGLang starts out closed.
-_CALLER_PREFIXES = ("/v1/", "/api/")
-_CALLER_PATHS = frozenset(
-    {
-        "/",
-        "/generate",
-        "/encode",
-        "/classify",
-        "/health",
-        "/health_generate",
-        "/ready",
-        "/ping",
-        "/model_info",
-        "/get_model_info",
-        "/parse_function_call",
-        "/separate_reasoning",
-        "/docs",
-        "/openapi.json",
-    }
+# What a caller may use, request by request. Everything else is the operator's: flushing the
+# cache, loading weights, pausing, profiling, metrics, server info, load, reading or cancelling
+# responses by their id. A list of what is open, without prefixes, so that a route added by a
+# later SGLang starts out closed, and so does another method of a route that is open.
+# Kept in step with tests/server/gate_policy.txt, which lists every route of SGLang.
+_CALLER_ROUTES: Mapping[str, frozenset[str]] = {
+    "GET": frozenset(
+        {
+            "/", "/health", "/health_generate", "/ready", "/ping", "/model_info", "/get_model_info",
+            "/v1/models", "/api/tags", "/docs", "/openapi.json",
+        }
+    ),
+    "HEAD": frozenset({"/"}),
+    "POST": frozenset(
+        {
+            "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens",
+            "/v1/embeddings", "/v1/rerank", "/v1/score", "/v1/classify", "/v1/decisions", "/v1/systemone",
+            "/v1/tokenize", "/v1/detokenize", "/v1/audio/transcriptions",
+            "/generate", "/encode", "/classify", "/parse_function_call", "/separate_reasoning",
+            "/api/chat", "/api/generate", "/api/show",
+        }
+    ),
+    "PUT": frozenset({"/generate", "/encode", "/classify", "/v1/rerank"}),
+    "WEBSOCKET": frozenset({"/v1/realtime"}),
+}  # fmt: skip
+# GET of one model, whose name may have slashes. Not of what a proxy or an app might still resolve
+# into another path: empty segments, `.` and `..`, backslashes, control characters.
+_MODEL = re.compile(r"/v1/models(/(?!\.{1,2}(/|\Z))[^/\\\x00-\x1f\x7f]+)+")
+
+# The answer to a browser's preflight (Fetch standard, CORS protocol), which carries no credentials
+# by design. The same for every path and origin, so that no app behind the gate is asked and
+# nothing can be learned from it. Keys travel in headers, which "*" covers all but Authorization.
+_PREFLIGHT = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"),
+    (b"access-control-allow-headers", b"*, Authorization, Content-Type"),
+    (b"access-control-max-age", b"600"),  # seconds; what Starlette says, behind which it was answered before
 )
 
 
@@ -75,8 +92,9 @@ class Keys:
     """The credentials of one replica. ``repr`` shows none of them.
 
     ``caller`` opens the inference routes (None: they are open, somebody else guards the
-    door); ``admin`` opens everything (None: the operator's routes are shut for all);
-    ``internal`` is made afresh for each replica and known only to its own supervisor.
+    door; empty: they are shut, since no request can carry it); ``admin`` opens everything
+    (None: the operator's routes are shut for all); ``internal`` is made afresh for each
+    replica and known only to its own supervisor.
     """
 
     caller: str | None = field(default=None, repr=False)
@@ -87,28 +105,49 @@ class Keys:
     def take(cls, environ: MutableMapping[str, str]) -> Keys:
         """Read the keys and remove them, so that no child process inherits them."""
         return cls(
-            caller=environ.pop(API_KEY, None) or None,
+            caller=environ.pop(API_KEY, None),  # set but empty is a mistake, and must not open the door
             admin=environ.pop(ADMIN_KEY, None) or None,
             internal=environ.pop(INTERNAL_KEY, None) or None,
         )
 
-    def decide(self, path: str, authorization: str | None) -> Verdict:
-        """Say whether a request for ``path`` may pass. Pure; compares in constant time."""
-        token = _bearer(authorization)
+    def decide(self, method: str, path: str, authorization: Sequence[bytes] = ()) -> Verdict:
+        """Say whether a request may pass. Pure; compares in constant time.
+
+        Args:
+            method: As sent, or ``WEBSOCKET``. Methods are case-sensitive (RFC 9110, 9.1).
+            path: The path that the app will route, see :func:`routed`.
+            authorization: Every ``Authorization`` header of the request. More than one is as
+                good as none: whatever reads it next might take another one.
+        """
+        token = _bearer(authorization[0]) if len(authorization) == 1 else None
         if _same(token, self.internal) or _same(token, self.admin):
             return "allow"
-        if path in _CALLER_PATHS or path.startswith(_CALLER_PREFIXES):
+        if path in _CALLER_ROUTES.get(method, ()) or (method == "GET" and _MODEL.fullmatch(path)):
             return "allow" if self.caller is None or _same(token, self.caller) else "unauthorized"
         return "forbidden"
 
 
-def _bearer(authorization: str | None) -> str | None:
-    scheme, _, token = (authorization or "").partition(" ")
-    return token if scheme.lower() == "bearer" and token else None
+def routed(scope: Scope) -> str:
+    """Return the path that the app behind routes.
+
+    ASGI servers put their root path (uvicorn's ``root_path``, SGLang's ``--fastapi-root-path``)
+    in front of ``path``, and Starlette takes it off again before it routes. Percent-encoding is
+    undone by the server, once, before either looks.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if path.startswith(root) and (path == root or path[len(root)] == "/"):
+        return path[len(root) :]
+    return path if not root else ""  # an app would route this one or that one: no route
 
 
-def _same(token: str | None, key: str | None) -> bool:
-    return token is not None and key is not None and hmac.compare_digest(token.encode(), key.encode())
+def _bearer(authorization: bytes) -> bytes | None:
+    scheme, _, token = authorization.partition(b" ")
+    return token if scheme.lower() == b"bearer" and token else None
+
+
+def _same(token: bytes | None, key: str | None) -> bool:
+    return token is not None and key is not None and hmac.compare_digest(token, key.encode())
 
 
 _REFUSALS: dict[str, tuple[int, str, str]] = {
@@ -120,7 +159,7 @@ _REFUSALS: dict[str, tuple[int, str, str]] = {
     "forbidden": (
         403,
         "permission_error",
-        "this route is the operator's: send 'Authorization: Bearer <HOMING_ADMIN_KEY>'",
+        "this method of this path is the operator's: send 'Authorization: Bearer <HOMING_ADMIN_KEY>'",
     ),
 }
 
@@ -128,7 +167,8 @@ _REFUSALS: dict[str, tuple[int, str, str]] = {
 class Gate:
     """ASGI wrapper that puts ``X-Homing-Replica`` on each reply and asks for the keys.
 
-    Lifespan messages pass untouched; websockets are checked before they are accepted.
+    Lifespan messages pass untouched; websockets are checked before they are accepted. The app
+    sees no request that the keys do not allow, preflights included.
     """
 
     def __init__(self, app: App, *, keys: Keys, replica: str) -> None:
@@ -138,9 +178,12 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
-        if scope["type"] not in ("http", "websocket"):
+        kind = scope["type"]
+        if kind == "lifespan":
             await self._app(scope, receive, send)
             return
+        if kind not in ("http", "websocket"):
+            raise ValueError(f"no rule for ASGI connections of type {kind!r}")
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -149,13 +192,16 @@ class Gate:
                 message = {**message, "headers": [*kept, (name, self.replica.encode("latin-1"))]}
             await send(message)
 
-        # A browser's preflight carries no credentials by design (Fetch standard, CORS protocol).
-        preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
-        authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        verdict = "allow" if preflight else self._keys.decide(scope["path"], authorization)
+        method = scope["method"] if kind == "http" else "WEBSOCKET"
+        if method == "OPTIONS" and _is_preflight(scope):
+            await _answer(named, 204, headers=_PREFLIGHT)
+            return
+        path = routed(scope)
+        authorization = [value for name, value in scope["headers"] if name == b"authorization"]
+        verdict = self._keys.decide(method, path, authorization)
         if verdict != "allow":
             await _refuse(scope, named, *_REFUSALS[verdict])
-        elif scope["path"] == RENAME_PATH and not preflight:
+        elif path == RENAME_PATH:
             await self._rename(receive, named)
         else:
             await self._app(scope, receive, named)
@@ -171,6 +217,12 @@ class Gate:
         await _answer(send, 200, {"replica": self.replica})
 
 
+def _is_preflight(scope: Scope) -> bool:
+    """Whether a request has both headers that make one of it (Fetch standard, CORS-preflight request)."""
+    names = [name for name, value in scope["headers"] if value]
+    return b"origin" in names and b"access-control-request-method" in names
+
+
 async def _refuse(scope: Scope, send: Send, status: int, kind: str, message: str) -> None:
     if scope["type"] == "websocket":
         # Closing before accepting makes the server answer the handshake with 403 (ASGI, websocket.close).
@@ -179,8 +231,10 @@ async def _refuse(scope: Scope, send: Send, status: int, kind: str, message: str
         await _answer(send, status, {"error": {"message": message, "type": kind, "code": status}})
 
 
-async def _answer(send: Send, status: int, body: object) -> None:
-    payload = json.dumps(body).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(payload)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _answer(
+    send: Send, status: int, body: object = None, *, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    payload = b"" if body is None else json.dumps(body).encode()
+    about = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))] if payload else []
+    await send({"type": "http.response.start", "status": status, "headers": [*about, *headers]})
     await send({"type": "http.response.body", "body": payload})

@@ -94,6 +94,30 @@ def test_the_operators_routes_are_shut(replica: Replica, path: str) -> None:
     assert replica.http.get(path, headers=bearer("sk-caller")).status_code == 403
 
 
+def test_every_route_that_the_real_app_describes_is_decided_and_guarded(replica: Replica) -> None:
+    """By its own OpenAPI document, which leaves some out; tests/attack/test_gate.py has all, from the sources."""
+    policy = (Path(__file__).parents[1] / "server" / "gate_policy.txt").read_text().replace(":path}", "}")
+    who = {route: by for by, route in (line.split(maxsplit=1) for line in policy.splitlines() if line[:1] in "co")}
+    described = replica.http.get("/openapi.json", headers=bearer("sk-caller")).json()["paths"]
+    assert len(described) > 50
+    for path, methods in described.items():
+        for method in methods:
+            route = f"{method.upper()} {path}"
+            assert route in who, f"decide in gate_policy.txt: {route}"
+            refused = {401, 403} if who[route] == "caller" else {403}
+            assert replica.http.request(method, path).status_code in refused, route
+            if who[route] == "operator":
+                assert replica.http.request(method, path, headers=bearer("sk-caller")).status_code == 403, route
+
+
+def test_the_metrics_are_shown_by_no_method_without_the_operators_key(replica: Replica) -> None:
+    for method in ("GET", "HEAD", "POST", "OPTIONS", "TRACE", "PROPFIND"):
+        for headers in ({}, bearer("sk-caller")):
+            reply = replica.http.request(method, "/metrics", headers=headers)
+            assert reply.status_code in (400, 403)
+            assert "sglang" not in reply.text
+
+
 def test_the_operator_comes_in_and_finds_no_key(replica: Replica) -> None:
     """SGLang itself would show its own keys here."""
     told = replica.http.get("/server_info", headers=bearer("sk-admin"))

@@ -19,6 +19,7 @@ from homing_server.settings import ServerSettings
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 sglang = importlib.import_module("sglang_options")
+routes = importlib.import_module("sglang_routes")
 
 pytestmark = pytest.mark.wheels
 
@@ -111,3 +112,15 @@ def test_the_app_is_served_where_the_gate_can_be_put_around_it(version: str) -> 
 
 def test_what_make_test_reads_is_what_the_wheels_say() -> None:
     assert sglang.FIXTURE.read_text() == sglang.text(), "run scripts/sglang_options.py"
+    assert routes.FIXTURE.read_text() == routes.text(), "run scripts/sglang_routes.py, then decide in gate_policy.txt"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['@app.get(f"/v1/{NAME}")\ndef f(): ...', 'app.mount("/x", y)', 'app.include_router(router, prefix="/v1")'],
+)
+def test_a_route_that_cannot_be_read_is_not_missed(tmp_path: Path, source: str) -> None:
+    """Of the script itself: it ends rather than leaving a route out."""
+    (tmp_path / "x.py").write_text(f"import fastapi\n{source}\n")
+    with pytest.raises(SystemExit, match="cannot read this route"):
+        routes.in_file(tmp_path / "x.py")

@@ -7,6 +7,7 @@ file named by STAND_IN_LOG, one JSON object a line.
     boot        seconds during which /health answers 503
     deaf        number of first /health requests that it never answers
     die_after   seconds after which it exits with code 3, having printed `dying words N`
+    crash_at    words of a stream after which it exits with code 9, without another byte
     first       seconds that the first chat completion takes
     hang_after  chat completions after which /health_generate never answers
     term        "exit": die on SIGTERM; "ignore"; "drain": finish what is running, then exit
@@ -79,14 +80,20 @@ class StandIn:
         if self.completions == 1:
             await asyncio.sleep(SCRIPT.get("first", 0))
         if body.get("stream"):
-            return StreamingResponse(self.tokens(body.get("max_tokens", 5)), media_type="text/event-stream")
+            last = body["messages"][-1] if body.get("continue_final_message") else {"content": ""}
+            begun = len(last["content"].split())  # goes on behind what it is said to have written
+            words = self.tokens(begun + body.get("max_tokens", 5), begun)
+            return StreamingResponse(words, media_type="text/event-stream")
         message = {"role": "assistant", "content": "hi"}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
-    async def tokens(self, count: int) -> AsyncIterator[str]:
+    async def tokens(self, count: int, begun: int) -> AsyncIterator[str]:
         self.running += 1
         try:
-            for index in range(count):
+            for index in range(begun, count):
+                if index == SCRIPT.get("crash_at"):
+                    note("crash")
+                    os._exit(9)
                 last = index == count - 1
                 choice = {"index": 0, "delta": {"content": f"t{index} "}, "finish_reason": "stop" if last else None}
                 chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
