@@ -347,7 +347,7 @@ def test_latency_is_added(edge: Edge) -> None:
 def test_a_client_that_leaves_before_its_body_is_complete(edge: Edge) -> None:
     port = int(edge.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as raw:
-        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
     assert ask(edge.url, HELLO)
     assert len(edge.log) == 1
 

@@ -152,7 +152,8 @@ def test_hang_waits_for_the_client_to_leave(edge: Edge, fault: Fault, chunks: in
     body = json.dumps({"messages": [HELLO], "stream": True}).encode()
     with socket.create_connection(("127.0.0.1", int(edge.url.rpartition(":")[2])), timeout=10) as raw:
         head = (
-            f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         raw.sendall(head.encode() + body)
         received = b""
@@ -305,4 +306,5 @@ def test_faults_over_http(edge: Edge) -> None:
     refused = httpx.post(edge.url + "/_edge/faults", json={"kind": "earthquake"})
     assert refused.status_code == 400
     assert "Fault: kind" in refused.json()["detail"]
-    assert httpx.post(edge.url + "/_edge/faults", content=b"[").status_code == 400
+    said = {"content-type": "application/json"}
+    assert httpx.post(edge.url + "/_edge/faults", content=b"[", headers=said).status_code == 400

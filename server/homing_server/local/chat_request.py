@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max"]
 
 _ROLES = ("system", "assistant", "tool", "function", "developer", "latest_reminder", "root")
+# OpenAI's limits: a number that is out of them is a mistake, and all choices are written before the first is sent.
+_MOST_CHOICES, _MOST_LOGPROBS = 128, 20
 
 
 class Refusal(Exception):
@@ -44,11 +46,18 @@ class _Part(BaseModel):
     type: str = "text"
 
 
+class _Call(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    function: dict[str, Any] | None = None
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str
     content: str | list[_Part] | None = None
+    tool_calls: list[_Call] | None = None
 
     @field_validator("role")
     @classmethod
@@ -243,3 +252,7 @@ def _check_sampling(request: ChatRequest) -> None:
         raise Refusal(400, f"max_new_tokens must be at least 0, got {limit}.")
     if request.n < 1:
         raise Refusal(400, f"n must be at least 1, got {request.n}.")
+    if request.n > _MOST_CHOICES:
+        raise Refusal(400, f"n must be at most {_MOST_CHOICES}, got {request.n}.")
+    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= _MOST_LOGPROBS:
+        raise Refusal(400, f"top_logprobs must be in [0, {_MOST_LOGPROBS}], got {request.top_logprobs}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ from .chat_request import ChatRequest, Refusal, check_length, not_json, read
 from .chat_template import Prompt, Thinking, render
 from .generation import Generation, Step, answer_for, generate
 from .prefix_cache import PrefixCache
-from .replica import EVENT_STREAM_TYPE, Reply, Request, send_json
+from .replica import EVENT_STREAM_TYPE, Reply, Request, parsed, send_json
 from .scheduler import QueueFull, Scheduler
 from .settings import EngineSettings
 
@@ -111,7 +110,7 @@ class Completions:
 
     def _turn(self, http: Request) -> Turn:
         try:
-            body = json.loads(http.body)
+            body = parsed(http.body)
         except ValueError as error:
             raise not_json(str(error)) from None
         request = read(http.headers, body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from homing.errors import ConfigurationError
@@ -10,7 +9,7 @@ from homing.errors import ConfigurationError
 from .faults import Fault, Faults
 from .lifecycle import Lifecycle
 from .records import Log
-from .replica import Reply, Request, send, send_json
+from .replica import JSON_TYPE, Reply, Request, media_type, parsed, send, send_json
 from .settings import EdgeSettings
 
 
@@ -25,7 +24,8 @@ class Control:
 
     async def answer(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
-        call = (request.method, request.path.removeprefix("/_edge/"))
+        method = "GET" if request.method == "HEAD" else request.method  # the listener leaves the body out
+        call = (method, request.path.removeprefix("/_edge/"))
         if call == ("GET", "state"):
             await send_json(reply, 200, self.state())
         elif call == ("GET", "log"):
@@ -39,6 +39,9 @@ class Control:
             self._faults.clear()
             await send_json(reply, 200, self._armed())
         elif call == ("POST", "faults"):
+            if media_type(request) != JSON_TYPE:  # what a page may send unasked has another one
+                await send_json(reply, 415, {"detail": f"a fault is {JSON_TYPE}: say so in content-type"})
+                return
             await self._arm(request, reply)
         else:
             await send_json(reply, 404, {"detail": f"{request.method} {request.path} is not part of /_edge/"})
@@ -77,7 +80,7 @@ class Control:
 
     async def _arm(self, request: Request, reply: Reply) -> None:
         try:
-            given = json.loads(request.body)
+            given = parsed(request.body)
             if not isinstance(given, dict):
                 raise ConfigurationError("Fault: must be a JSON object with a 'kind'")
             self._faults.arm(Fault(**given))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -16,10 +15,10 @@ from typing import Any
 
 from . import tokens
 from .answers import Script
-from .chat_request import Refusal
+from .chat_request import Refusal, not_json
 from .completions import Completions
 from .prefix_cache import PrefixCache
-from .replica import PLAIN_TEXT, Reply, Request, send, send_json
+from .replica import PLAIN_TEXT, Reply, Request, parsed, send, send_json
 from .scheduler import Scheduler
 from .settings import EngineSettings
 
@@ -112,6 +111,8 @@ class EmulatedEngine:
                 await handler(request, reply)
             except Refusal as refusal:
                 await send_json(reply, refusal.status, refusal.body)
+            except RecursionError:  # read, but too deep for what is made of it; before anything is sent
+                await send_json(reply, 400, not_json("nested too deeply").body)
 
     def _admitted(self, request: Request) -> bool:
         key = self._settings.api_key
@@ -231,10 +232,10 @@ class EmulatedEngine:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(body)
+        given = parsed(body)
     except ValueError:
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return given if isinstance(given, dict) else {}
 
 
 def _no_such_model(name: object) -> dict[str, Any]:

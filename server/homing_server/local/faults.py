@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from typing_extensions import TypedDict, Unpack
 
 from .replica import JSON_TYPE
@@ -23,6 +24,12 @@ CHAT_PATH = "/v1/chat/completions"
 ANY_PATH = "*"
 
 _HTML = b"<!doctype html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"
+
+# RFC 9110: a token, and visible characters with blanks between them.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"([!-~\x80-\xff]+([\t ]+[!-~\x80-\xff]+)*)?")
+# The listener frames the body itself.
+_FRAMING = ("content-length", "transfer-encoding")
 
 Ending = Literal["close", "reset", "eof", "kill", "churn"]
 
@@ -70,6 +77,14 @@ class Fault(Settings):
     framing: Literal["bom", "crlf", "cr", "bytewise"] | None = None
     name: str | None = None
     """What the log calls it; None: by its kind and ending."""
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for name, value in headers:
+            if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)) or name.lower() in _FRAMING:
+                raise ValueError("names and values must be those of HTTP headers, other than content-length")
+        return headers
 
     @property
     def label(self) -> str:

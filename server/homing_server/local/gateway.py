@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from .control import Control
 from .doorkeeper import Refused, check
 from .exchange import ClientReply, Exchange
 from .faults import Faults
 from .fleet import NoReplicaReady, ReplicaSaturated
+from .hosts import bare
 from .lifecycle import Lifecycle
 from .listener import Receive, Scope, Send
+from .pages import keep_out
 from .records import Log, Record, describe
 from .replica import PLAIN_TEXT, Headers, Request, send
 from .routing import REPLICA_HEADER, affinity_key
@@ -37,17 +40,27 @@ class Gateway:
         self._lifecycle = lifecycle
         self._faults = faults
         self._log = log
+        self._names = {bare(host) for host in (settings.host, *settings.allowed_hosts)}
         self._control = Control(settings, lifecycle=lifecycle, faults=faults, log=log)
 
     async def __call__(self, scope: Scope, receive: Receive, send_message: Send) -> None:
         """Serve one request (ASGI)."""
         if scope["type"] != "http":
             return
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        own = scope["path"].startswith("/_edge/")
         try:
-            request = await _read(scope, receive)
+            keep_out(headers, names=self._names, reached=(scope.get("server") or (None,))[0])
+            if own:
+                check(headers, self._settings)
+        except Refused as refused:  # neither read nor recorded, and it wakes nothing
+            await send(ClientReply(send_message), refused.status, f"{refused}\n", content_type=PLAIN_TEXT)
+            return
+        try:
+            request = await _read(scope, receive, headers)
         except ClientLeft:
             return
-        if request.path.startswith("/_edge/"):
+        if own:
             await self._control.answer(request, ClientReply(send_message))
             return
         record = self._open(request)
@@ -105,7 +118,7 @@ class Gateway:
         return None
 
 
-async def _read(scope: Scope, receive: Receive) -> Request:
+async def _read(scope: Scope, receive: Receive, headers: Mapping[str, str]) -> Request:
     body = bytearray()
     more = True
     while more:
@@ -118,7 +131,7 @@ async def _read(scope: Scope, receive: Receive) -> Request:
         method=scope["method"],
         path=scope["path"],
         query=scope["query_string"].decode("latin-1"),
-        headers={k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]},
+        headers=headers,
         body=bytes(body),
     )
 

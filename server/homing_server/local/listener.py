@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -30,13 +32,63 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _DATE_TICK = 1.0
 # A burst of clients waits in the kernel rather than being refused (Linux caps it at somaxconn).
 _BACKLOG = 4_096
+# Connections taken in one tick of the loop: few, so that room can be made before files run out. asyncio does not
+# stop at the first that it cannot open (it reports each, and tries each again).
+_AT_ONCE = 16
+# Open files left for the rest: logs, processes, connections to backends, those taken in one tick.
+_SPARE = 256
+# Seconds in which nothing more of a request's body comes until its connection counts as idle: a client that sends one
+# pauses for a lost packet, not for longer.
+_BODY_PAUSE = 5.0
 # Waiting for tasks that have been cancelled; one that ignores it is a bug and must not hang a test.
 _LAST_TASKS = 2.0
 
 
+class _Crowd:
+    """The open connections, oldest first. When there are too many, the first without a request goes.
+
+    However many clients connect and say nothing: the next one that asks is served.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[_Protocol, None] = {}
+
+    def came(self, protocol: _Protocol) -> None:
+        self._open[protocol] = None
+        if len(self._open) > self._most:
+            first = next((one for one in self._open if one.idle), protocol)
+            self.left(first)
+            first.transport.close()
+
+    def left(self, protocol: _Protocol) -> None:
+        self._open.pop(protocol, None)
+
+
 class _Protocol(H11Protocol):
+    def __init__(self, crowd: _Crowd, **given: Any) -> None:
+        super().__init__(**given)
+        self._crowd = crowd
+        self._heard = self.loop.time()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered, nor the rest of one coming."""
+        if self.cycle is None or self.cycle.response_complete:
+            return True
+        return self.cycle.more_body and self.loop.time() - self._heard >= _BODY_PAUSE
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.left(self)
+        super().connection_lost(exc)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._crowd.came(self)
         # uvicorn copies this mapping into each request's scope["state"].
         self.app_state = {**self.app_state, "connection": Connection(transport)}
 
@@ -73,12 +125,12 @@ class Listener(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
-                http=_Protocol,
+                http=functools.partial(_Protocol, _Crowd(most_connections())),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                backlog=_BACKLOG,
+                backlog=_AT_ONCE,
             )
         )
         self._on_exit = on_exit
@@ -88,6 +140,12 @@ class Listener(uvicorn.Server):
     def stop(self) -> None:
         """Begin to end. On the loop's thread."""
         self._stopping.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_BACKLOG)  # asyncio has one number for this and for how many it takes at once
 
     async def main_loop(self) -> None:
         """Serve until told to stop."""
@@ -108,6 +166,16 @@ class Listener(uvicorn.Server):
             await asyncio.wait(list(self.server_state.tasks), timeout=_LAST_TASKS)
         for server in self.servers:
             await server.wait_closed()
+
+
+def most_connections() -> int:
+    """Return how many connections this process has files for."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(limit // 2, limit - _SPARE)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,8 @@ class ProxiedEngine:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
+        # A URL may hold a password, and what is said of it goes to clients.
+        self._shown = re.sub(r"//[^/]*@", "//", self.base_url)
         # The edge limits concurrency; a pool that did so too would queue where nobody can see it.
         limits = httpx.Limits(
             max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE_TIMEOUT
@@ -53,7 +56,7 @@ class ProxiedEngine:
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 
     def __repr__(self) -> str:
-        return f"<ProxiedEngine {self.base_url}>"
+        return f"<ProxiedEngine {self._shown}>"
 
     async def start(self) -> None:
         """Nothing to start: the server is somebody else's."""
@@ -94,7 +97,7 @@ class ProxiedEngine:
         try:
             response = await self._http.send(upstream, stream=True)
         except httpx.TransportError as error:
-            body = f"backend {self.base_url} cannot be reached ({type(error).__name__})\n"
+            body = f"backend {self._shown} cannot be reached ({type(error).__name__})\n"
             await send(reply, 502, body, content_type=PLAIN_TEXT)
             return
         tail = b""

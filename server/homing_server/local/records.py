@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .replica import Tokens
+from .replica import Tokens, parsed
 
 Outcome = Literal["running", "completed", "refused", "aborted", "cut", "failed"]
 """running · completed · refused by the edge (401, 403, 429, 503) · aborted by the client ·
@@ -102,14 +102,14 @@ class Log:
 def describe(record: Record, body: bytes, *, keep: bool) -> None:
     """Note what the body says, where it is JSON."""
     try:
-        parsed = json.loads(body)
-    except ValueError:
+        given = parsed(body)
+        if not isinstance(given, dict):
+            return
+        text = json.dumps(given["messages"], sort_keys=True) if "messages" in given else None
+    except (ValueError, RecursionError):
         return
-    if not isinstance(parsed, dict):
-        return
-    record.stream = bool(parsed.get("stream"))
-    if "messages" in parsed:
-        text = json.dumps(parsed["messages"], sort_keys=True)
+    record.stream = bool(given.get("stream"))
+    if text is not None:
         record.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     if keep:
-        record.request = parsed
+        record.request = given

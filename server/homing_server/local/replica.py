@@ -42,6 +42,19 @@ class Request:
         return f"<Request {self.method} {self.path}>"
 
 
+def media_type(request: Request) -> str:
+    """Return what the body is said to be, without parameters such as the character set."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def parsed(body: bytes | bytearray) -> Any:
+    """Return what a JSON body says. Raises ``ValueError``, also where it is nested too deeply to be read."""
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 class Reply(Protocol):
     """Where an answer goes. Headers first, then bytes, then the end."""
 

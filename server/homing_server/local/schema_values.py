@@ -10,8 +10,11 @@ from typing import Any
 # Deep enough for any schema a person writes; a recursive one takes its way out before this.
 _MAX_DEPTH = 24
 _COMFORTABLE_DEPTH = 6
+# Longer strings and arrays are a mistake, or would fill the memory.
+_MOST_LENGTH = 10_000
 # Numbers without an upper bound stay small enough to read.
 _ORDINARY_SPAN = 100
+_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 _LOWER, _UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 _WORDS = ("harbour", "café", "north", "lantern", "神戸", "return", "slate", "🕊")
 _FORMATS = {
@@ -34,10 +37,16 @@ def value_for(schema: Mapping[str, Any] | bool, rng: random.Random) -> Any:
 
     Knows types, enum, const, anyOf/oneOf, allOf of objects, local $ref, object and array
     keywords, bounds of numbers and of lengths, and common formats. Raises
-    ``UnsupportedSchema`` for ``pattern`` and references elsewhere.
+    ``UnsupportedSchema`` for ``pattern``, references elsewhere, and what is no schema.
     """
     root = schema if isinstance(schema, Mapping) else {}
-    return _Generator(root, rng).value(schema, depth=0)
+    try:
+        return _Generator(root, rng).value(schema, depth=0)
+    except UnsupportedSchema:
+        raise
+    except (AttributeError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # Anything may stand in a schema; looking at each word of it before its use would double this module.
+        raise UnsupportedSchema(f"it is malformed: {type(error).__name__}") from None
 
 
 class _Generator:
@@ -62,7 +71,7 @@ class _Generator:
         if isinstance(kind, list):
             kind = "null" if "null" in kind and depth > _COMFORTABLE_DEPTH else kind[0]
         maker = getattr(self, f"_{kind}", None)
-        if maker is None:
+        if kind not in _TYPES or maker is None:
             raise UnsupportedSchema(f"type {kind!r}")
         return maker(schema, depth)
 
@@ -108,7 +117,7 @@ class _Generator:
         first = schema.get("prefixItems", ())
         items = [self.value(item, depth=depth + 1) for item in first]
         wanted = max(schema.get("minItems", 0), 0 if depth > _COMFORTABLE_DEPTH else len(items) + 1)
-        wanted = min(wanted, schema.get("maxItems", wanted))
+        wanted = _within(min(wanted, schema.get("maxItems", wanted)))
         while len(items) < wanted:
             items.append(self.value(schema.get("items", True), depth=depth + 1))
         return items
@@ -119,7 +128,8 @@ class _Generator:
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
         text = self._rng.choice(_WORDS)
-        while len(text) < schema.get("minLength", 0):
+        least = _within(schema.get("minLength", 0))
+        while len(text) < least:
             text += " " + self._rng.choice(_WORDS)
         return text[: schema.get("maxLength", len(text))]
 
@@ -144,6 +154,12 @@ class _Generator:
 
     def _null(self, schema: Mapping[str, Any], depth: int) -> None:
         return None
+
+
+def _within(length: int) -> int:
+    if length > _MOST_LENGTH:
+        raise UnsupportedSchema(f"more than {_MOST_LENGTH} items or characters")
+    return length
 
 
 def _whole_bounds(schema: Mapping[str, Any]) -> tuple[int, int]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from homing.errors import ConfigurationError
+
+from .hosts import checked
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TokensPerSecond = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Host = Annotated[str, AfterValidator(checked)]
 
 INSTANT = math.inf
 """A speed that costs no time: what tests want."""
@@ -26,7 +29,7 @@ class Settings(BaseModel):
     # Hidden from type checkers so that they keep the constructor pydantic derives from the fields.
     if not TYPE_CHECKING:
 
-        def __init__(self, **values: Any) -> None:
+        def __init__(self, /, **values: Any) -> None:
             try:
                 super().__init__(**values)
             except ValidationError as error:
@@ -111,6 +114,8 @@ class EdgeSettings(Settings):
     """The edge: its fleet of replicas, its autoscaler and its door. Times in seconds."""
 
     host: str = "127.0.0.1"
+    """Address to listen on. At any but a loopback address everybody on that network can use the edge and, through
+    ``/_edge/``, steer it and read its log; with ``proxy_token`` only those who have it."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """0 takes a free port; ``Edge.url`` says which."""
     min_replicas: Count = 1
@@ -131,6 +136,9 @@ class EdgeSettings(Settings):
     """Hard limit per replica, beyond it 429. None: no limit, Modal's default."""
     exit_grace: Seconds = 15.0
     """How long a draining replica may finish its requests before they are cut."""
+    allowed_hosts: tuple[Host, ...] = ()
+    """Names under which the edge may be asked for, beside loopback's, ``host`` and the address that a request came
+    in at: a name of this machine, of a tunnel or a container. Any other ``Host`` is refused (DNS rebinding)."""
     latency: Seconds = 0.0
     """Added before each request is looked at, as a network would."""
     proxy_token: ProxyToken | None = None
