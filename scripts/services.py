@@ -1,4 +1,4 @@
-"""Start private Redis, PostgreSQL and MariaDB servers, run the store tests on them, stop them.
+"""Start private Redis, PostgreSQL and MariaDB servers, run the tests that want them or HAProxy, stop them.
 
     python scripts/services.py [pytest arguments]
 
@@ -6,6 +6,7 @@ Servers missing on a Debian-like machine are installed with apt-get when run as 
 elsewhere the missing ones are named and the run fails. Nothing that runs already is used or
 touched: each server has a free port on 127.0.0.1, its data in a directory of its own that
 is removed at the end, and is stopped by its process, also on failure and on Ctrl-C.
+HAProxy is started by its tests, which know the servers behind it.
 """
 
 from __future__ import annotations
@@ -47,15 +48,18 @@ class Account:
 
 @dataclass(frozen=True)
 class Service:
-    """A kind of server: how it is installed, prepared and started, and where it is reached."""
+    """A kind of server: how it is installed, prepared and started, and where it is reached.
+
+    Without ``start`` its tests start it themselves: ``variable`` tells them where the program is.
+    """
 
     name: str
     programs: Sequence[str]
     packages: Sequence[str]
     variable: str
-    url: str
-    prepare: Callable[[Path], Sequence[str]] | None
-    start: Callable[[Path, int], Sequence[str]]
+    url: str = ""
+    prepare: Callable[[Path], Sequence[str]] | None = None
+    start: Callable[[Path, int], Sequence[str]] | None = None
 
 
 def program(name: str) -> str:
@@ -140,6 +144,7 @@ SERVICES = [
         prepare=prepare_mariadb,
         start=start_mariadb,
     ),
+    Service(name="haproxy", programs=["haproxy"], packages=["haproxy"], variable="HOMING_TEST_HAPROXY"),
 ]
 
 
@@ -205,7 +210,10 @@ def launch(command: Sequence[str], *, account: Account | None, log: Path) -> sub
 
 @contextlib.contextmanager
 def running(service: Service, home: Path, account: Account | None) -> Iterator[str]:
-    """Run a server for the length of a block; yield its URL."""
+    """Run a server for the length of a block; yield its URL, or the path of a program that tests start."""
+    if service.start is None:
+        yield program(service.programs[0])
+        return
     log = home / f"{service.name}.log"
     data = home / service.name
     data.mkdir(mode=0o700)
@@ -264,7 +272,7 @@ def tail(log: Path) -> str:
 
 def run_tests(urls: Mapping[str, str], arguments: Sequence[str]) -> int:
     """Run the tests marked ``services``; return pytest's exit status (5: none were found)."""
-    command = [sys.executable, "-m", "pytest", "-m", "services", "tests/stores", *arguments]
+    command = [sys.executable, "-m", "pytest", "-m", "services", "tests/stores", "tests/attack", *arguments]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **urls}, check=False).returncode
 
 

@@ -89,7 +89,7 @@ def write_until_killed(path: str, point: int, chance: float) -> None:
         return 0
 
     if point % 2:
-        store._writer._connection.set_progress_handler(step, 1)
+        store._writer.run(lambda connection: connection.set_progress_handler(step, 1))
     while True:
         if saves_left == 0 and point % 2 == 0:
             threading.Timer(chance * SAVE_SECONDS, os.kill, (os.getpid(), signal.SIGKILL)).start()

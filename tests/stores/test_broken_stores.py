@@ -13,6 +13,7 @@ import pytest
 from homing.errors import VersionConflict
 from homing.stores import MemoryStore, Page, Store, StoredConversation
 from homing.stores.conformance import OpenStore, StoreConformance
+from homing.stores.rules import Record
 
 Data = dict[str, StoredConversation]
 
@@ -60,16 +61,16 @@ class AcknowledgesBeforeSaving(SharedMemory):
 
     def __init__(self) -> None:
         super().__init__()
-        self.saved: dict[str, tuple[Any, Any]] = {}
+        self.saved: dict[str, Any] = {}
 
     def commit(self, conversation_id: str, **change: Any) -> int:
-        self.saved[conversation_id] = (self._rows.get(conversation_id), list(self._turns.get(conversation_id, [])))
+        self.saved[conversation_id] = self._records.get(conversation_id)
         return super().commit(conversation_id, **change)
 
     def close(self) -> None:
-        for conversation_id, (row, turns) in self.saved.items():
-            if row is not None:
-                self._rows[conversation_id], self._turns[conversation_id] = row, turns
+        for conversation_id, record in self.saved.items():
+            if record is not None:
+                self._records[conversation_id] = record
 
 
 class PagesByOffset(SharedMemory):
@@ -249,13 +250,16 @@ class LeavesTurnsBehind(SharedMemory):
     left: Sequence[str] = ()
 
     def delete(self, conversation_id: str) -> bool:
-        self.left = self._turns.get(conversation_id, self.left)
+        record = self._records.get(conversation_id)
+        self.left = record.turns if record else self.left
         return super().delete(conversation_id)
 
     def commit(self, conversation_id: str, *, expected_version: int, **change: Any) -> int:
         version = super().commit(conversation_id, expected_version=expected_version, **change)
         if expected_version == 0:
-            self._turns[conversation_id][:0] = self.left
+            record = self._records[conversation_id]
+            turns = (*self.left, *record.turns)
+            self._records[conversation_id] = Record(replace(record.row, turn_count=len(turns)), turns)
         return version
 
 

@@ -99,11 +99,11 @@ def test_a_forgotten_store_lets_go_of_its_thread_and_files(path: Path) -> None:
     store = SQLiteStore(path)
     store.commit("c", expected_version=0)
     store.load("c")
-    thread = store._writer._thread
+    ends = [gone for workers in (store._writer, store._readers) for gone in workers._threads.values()]
+    assert len(ends) == 2
     del store
     gc.collect()
-    thread.join(30)
-    assert not thread.is_alive()
+    assert all(gone.wait(30) for gone in ends)
     assert [file.name for file in path.parent.iterdir()] == ["chats.db"]  # the last one out tidies up
 
 
@@ -136,6 +136,7 @@ def test_commits_that_wait_share_one_transaction(store: SQLiteStore) -> None:
     def hold(connection: sqlite3.Connection) -> None:
         entered.set()
         go_on.wait(30)
+        connection.set_trace_callback(statements.append)
 
     count = MAX_BATCH + 6
     with ThreadPoolExecutor(count + 1) as pool:
@@ -144,7 +145,6 @@ def test_commits_that_wait_share_one_transaction(store: SQLiteStore) -> None:
         commits = [pool.submit(store.commit, f"c{n % (count - 1)}", expected_version=0) for n in range(count)]
         while store._writer._jobs.qsize() < count:
             pass
-        store._writer._connection.set_trace_callback(statements.append)
         go_on.set()
         holding.result(30)
         refused = [commit.exception(30) for commit in commits]
@@ -156,8 +156,12 @@ def test_commits_that_wait_share_one_transaction(store: SQLiteStore) -> None:
 
 def test_a_full_disk_takes_nothing_back(path: Path, store: SQLiteStore) -> None:
     version = store.commit("c", expected_version=0, turns=[{"n": 0}])
-    connection = store._writer._connection
-    connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0] + 2}")
+
+    def fill(connection: sqlite3.Connection) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    store._writer.run(fill)
     with pytest.raises(StoreError, match="full.*room"):
         store.commit("c", expected_version=version, turns=[{"text": "x" * 100_000}])
     found = store.load("c")
@@ -201,7 +205,8 @@ def test_a_file_locked_while_opening_is_named(path: Path) -> None:
 
 def test_a_commit_writes_the_new_turn_only(store: SQLiteStore) -> None:
     def rows_written() -> int:
-        return store._writer.run(lambda connection: connection.total_changes)
+        changes: int = store._writer.run(lambda connection: connection.total_changes)
+        return changes
 
     version = store.commit("c", expected_version=0, turns=[{"n": 0}] * 500)
     before = rows_written()
@@ -219,18 +224,17 @@ def test_many_readers_open_few_files(store: SQLiteStore, path: Path) -> None:
     count = MAX_READERS + 4
     full, inside = threading.Event(), []
 
-    def read() -> None:
-        with store._reading():
-            inside.append(1)
-            if len(inside) == MAX_READERS:
-                full.set()
-            assert full.wait(30)
+    def read(connection: sqlite3.Connection) -> None:
+        inside.append(1)
+        if len(inside) == MAX_READERS:
+            full.set()
+        assert full.wait(30)
 
     with ThreadPoolExecutor(count) as pool:
-        for reading in [pool.submit(read) for _ in range(count)]:
+        for reading in [pool.submit(store._readers.run, read) for _ in range(count)]:
             reading.result(30)
     assert len(inside) == count
-    assert len(store._readers._idle) == MAX_READERS
+    assert len(store._readers._threads) == MAX_READERS
     if os.path.isdir("/proc/self/fd"):
         handles = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
         files = [os.readlink(handle) for handle in handles if os.path.lexists(handle)]

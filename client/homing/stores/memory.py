@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from .base import DEFAULT_PAGE, Header, Page, Store, StoredConversation, Turn
 from .rules import (
     Change,
     Head,
+    Record,
     Row,
     checked_id,
     checked_limit,
@@ -35,10 +38,12 @@ class MemoryStore(Store):
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
-        self._rows: dict[str, Row] = {}
-        self._turns: dict[str, list[str]] = {}
+        # Given back by C code, so that no signal handler comes between; taken again by the thread that has it,
+        # when a handler uses the store.
+        self._lock = threading.RLock()
+        self._records: dict[str, Record] = {}
         self._closed = False
+        _all.add(self)
 
     def commit(
         self,
@@ -54,30 +59,33 @@ class MemoryStore(Store):
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
         with self._lock:
-            self._check_open()
-            row = self._rows.get(conversation_id)
-            plan = change.against(Head(row.version, row.turn_count) if row else None)
-            now = microseconds(self._clock())
-            row = row or Row(conversation_id, 0, "{}", 0, created_at=now, updated_at=now)
-            self._rows[conversation_id] = replace(
-                row,
-                version=plan.version,
-                header=row.header if change.header is None else change.header,
-                turn_count=plan.turn_count,
-                updated_at=now,
-            )
-            stored = self._turns.setdefault(conversation_id, [])
-            stored[plan.kept :] = change.turns
-        return plan.version
+            while True:
+                records = self._open_records()
+                found = records.get(conversation_id)
+                row = found.row if found else None
+                plan = change.against(Head(row.version, row.turn_count) if row else None)
+                now = microseconds(self._clock())
+                row = row or Row(conversation_id, 0, "{}", 0, created_at=now, updated_at=now)
+                changed = replace(
+                    row,
+                    version=plan.version,
+                    header=row.header if change.header is None else change.header,
+                    turn_count=plan.turn_count,
+                    updated_at=max(now, row.updated_at),
+                )
+                kept: Sequence[str] = found.turns[: plan.kept] if found else ()
+                record = Record(changed, (*kept, *change.turns))
+                # No call between the look and the change: there a signal handler might commit as well.
+                if (records[conversation_id] if conversation_id in records else None) is found:  # noqa: SIM401
+                    records[conversation_id] = record
+                    return plan.version
 
     def load(self, conversation_id: str) -> StoredConversation | None:
         """See `Store.load`."""
         checked_id(conversation_id)
         with self._lock:
-            self._check_open()
-            row = self._rows.get(conversation_id)
-            turns = tuple(self._turns.get(conversation_id, ()))
-        return row.conversation(turns) if row else None
+            record = self._open_records().get(conversation_id)
+        return record.conversation() if record else None
 
     def list(self, *, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> Page:
         """See `Store.list`."""
@@ -85,38 +93,45 @@ class MemoryStore(Store):
         position = position_of(cursor)
         after = (position.created_at, position.id)
         with self._lock:
-            self._check_open()
-            rows = [row for row in self._rows.values() if (row.created_at, row.id) < after]
+            records = list(self._open_records().values())
+        rows = [record.row for record in records if (record.row.created_at, record.row.id) < after]
         return page_of(heapq.nlargest(limit + 1, rows, key=lambda row: (row.created_at, row.id)), limit)
 
     def delete(self, conversation_id: str) -> bool:
         """See `Store.delete`."""
         checked_id(conversation_id)
         with self._lock:
-            self._check_open()
-            self._turns.pop(conversation_id, None)
-            return self._rows.pop(conversation_id, None) is not None
+            return self._open_records().pop(conversation_id, None) is not None
 
     def prune(self, *, before: float) -> int:
         """See `Store.prune`."""
         moment = checked_moment("before", before)
         with self._lock:
-            self._check_open()
-            old = [conversation_id for conversation_id, row in self._rows.items() if row.updated_at < moment]
-            for conversation_id in old:
-                del self._rows[conversation_id], self._turns[conversation_id]
-        return len(old)
+            records = self._open_records()
+            old = [record.row.id for record in list(records.values()) if record.row.updated_at < moment]
+            return sum(records.pop(conversation_id, None) is not None for conversation_id in old)
 
     def close(self) -> None:
         """See `Store.close`. What was kept is gone."""
-        with self._lock:
-            self._closed = True
-            self._rows.clear()
-            self._turns.clear()
+        self._closed = True
+        self._records.clear()
 
     def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._rows)} conversations>"
+        return f"<MemoryStore {len(self._records)} conversations>"
 
-    def _check_open(self) -> None:
+    def _open_records(self) -> dict[str, Record]:
         if self._closed:
             raise StoreError("this MemoryStore is closed: make a new one")
+        return self._records
+
+
+_all: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_all):
+        store._lock = threading.RLock()  # whoever had it is not there to give it back
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, StoreError
@@ -15,14 +15,19 @@ from .rules import (
     START,
     Change,
     Head,
+    Position,
+    Record,
     Row,
     checked_id,
     checked_limit,
     checked_moment,
+    damaged,
+    logger,
     microseconds,
     page_of,
     position_of,
 )
+from .workers import Workers, aside
 
 try:
     import redis
@@ -36,12 +41,19 @@ SOCKET_TIMEOUT = 10.0
 """Seconds for one answer. Redis answers in well under a millisecond; ten seconds outlast a
 failover's pause and a slow snapshot, and still end a wait for a machine that is gone."""
 
+CALL_TIMEOUT = 60.0
+"""Seconds for one call: a few answers, and redis-py's own attempts to send again."""
+
+PRUNE_TIMEOUT = 3600.0
+"""The same for `RedisStore.prune`, which deletes one conversation after the other."""
+
+MAX_THREADS = 16
+"""Calls at the same time, each with its connection. Redis does one after the other; more would wait there."""
+
 SCHEMA_VERSION = 1
 """Of the keys below; written beside them."""
 
 _ROW = ("version", "header", "turn_count", "created_at", "updated_at")
-
-logger = logging.getLogger("homing.stores")
 
 
 class RedisStore(Store):
@@ -78,20 +90,30 @@ class RedisStore(Store):
     ) -> None:
         self._owned = isinstance(server, str)
         # Any: redis-py's annotations give one type for its blocking and its asyncio client.
-        self._redis: Any = _client(server) if isinstance(server, str) else server
+        self._redis: Any = _made(server) if isinstance(server, str) else server
         self._conversations = f"{prefix}conversation:"
         self._created = f"{prefix}created"
         """Sorted by name: creation time with leading zeros, colon, id."""
         self._updated = f"{prefix}updated"
         """Sorted by score: the time of the latest commit."""
-        self._schema = f"{prefix}schema"
         self._clock = clock
-        self._closed = False
+        client = self._redis
+        self._workers: Workers[Any] = Workers(
+            "homing-redis",
+            waiting_for=repr(self),
+            closed="this RedisStore is closed: open a new one",
+            connect=lambda: client,
+            translate=_translated,
+            limit=CALL_TIMEOUT,
+            most=MAX_THREADS,
+            finish=partial(_disconnect, client) if self._owned else bool,
+        )
+        finalizer = weakref.finalize(self, self._workers.stop_soon)
+        finalizer.atexit = False
         try:
-            with self._working():
-                self._check_server()
+            self._workers.run(partial(_check_server, schema=f"{prefix}schema"))
         except BaseException:
-            self.close()
+            self._workers.stop_soon()
             raise
 
     def commit(
@@ -110,14 +132,15 @@ class RedisStore(Store):
         token = secrets.token_hex(8)  # recognises our own write when its answer was lost
 
         def write(pipe: Pipeline) -> int:
-            found: Any = pipe.hmget(key, "version", "turn_count", "token", "created_at")
-            version, turn_count, latest, created = (_text(value) for value in found)
-            if latest == token:
+            found: Any = pipe.hmget(key, "version", "turn_count", "token", "created_at", "updated_at")
+            version, turn_count, latest, created, updated = (_text(value) for value in found)
+            head = Head.found(conversation_id, _number(version), _number(turn_count)) if version else None
+            if head and latest == token:
                 pipe.multi()
-                return int(version)
-            head = Head(int(version), int(turn_count)) if version else None
+                return head.version
             plan = change.against(head)
-            now = microseconds(self._clock())
+            # A clock that goes back takes no conversation out of use: prune() would delete it.
+            now = max(microseconds(self._clock()), _number(updated) or 0)
             fields: dict[Any, Any] = {
                 "version": plan.version,
                 "turn_count": plan.turn_count,
@@ -134,111 +157,127 @@ class RedisStore(Store):
             if dropped:
                 pipe.hdel(key, *(_turn(position) for position in dropped))
             pipe.hset(key, mapping=fields)
-            pipe.zadd(self._created, {_member(int(created or now), conversation_id): 0})
+            pipe.zadd(self._created, {_member(_number(created) or now, conversation_id): 0})
             pipe.zadd(self._updated, {conversation_id: now})
             return plan.version
 
         key = self._conversations + conversation_id
-        with self._working():
-            version: int = self._redis.transaction(write, key, value_from_callable=True)
+        version: int = self._workers.run(lambda client: client.transaction(write, key, value_from_callable=True))
         return version
 
     def load(self, conversation_id: str) -> StoredConversation | None:
         """See `Store.load`."""
         key = self._conversations + checked_id(conversation_id)
-        with self._working():
-            found = self._redis.hgetall(key)
+        found = self._workers.run(lambda client: client.hgetall(key), changes=False)
         fields = {_text(name): _text(value) for name, value in found.items()}
         if not fields:
             return None
-        row = _row(conversation_id, [fields[name] for name in _ROW])
-        return row.conversation([fields[_turn(position)] for position in range(row.turn_count)])
+        row = _row(conversation_id, [fields.get(name, "") for name in _ROW])
+        turns: list[str] = []
+        while (name := _turn(len(turns))) in fields:
+            turns.append(fields[name])
+        return Record(row, turns).conversation()
 
     def list(self, *, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> Page:
         """See `Store.list`."""
         checked_limit(limit)
         position = position_of(cursor)
-        newest = "+" if position == START else f"({_member(position.created_at, position.id)}"
-        with self._working():
-            members = [
-                _text(member)
-                for member in self._redis.zrevrangebylex(self._created, newest, "-", start=0, num=limit + 1)
-            ]
-            page = page_of([_placeholder(member) for member in members], limit)
-            pipe = self._redis.pipeline(transaction=False)
-            for item in page.items:
-                pipe.hmget(self._conversations + item.id, *_ROW)
-            found = pipe.execute()
+        newest = "+" if position == START else f"({_member(int(position.created_at), position.id)}"
+
+        def read(client: Any) -> tuple[list[str], Any]:
+            members = client.zrevrangebylex(self._created, newest, "-", start=0, num=limit + 1)
+            names = [_text(member) for member in members]
+            pipe = client.pipeline(transaction=False)
+            for name in names[:limit]:
+                pipe.hmget(self._conversations + name.partition(":")[2], *_ROW)
+            return names, pipe.execute(raise_on_error=False)
+
+        names, found = self._workers.run(read, changes=False)
         items: list[ConversationSummary] = []
-        for item, values in zip(page.items, found, strict=True):
-            if values[0] is not None:  # else deleted since
-                items.append(_row(item.id, [_text(value) for value in values]).summary())
-        return Page(items, page.next_cursor)
+        for name, values in zip(names, found, strict=False):
+            conversation_id = name.partition(":")[2]
+            if isinstance(values, redis.RedisError):  # another type of key
+                logger.warning("Left out of a listing: %s", damaged(conversation_id, str(values)))
+            elif values[0] is not None:  # else deleted since
+                row = _row(conversation_id, [_text(value) for value in values])
+                items += page_of([row], 1).items
+        places = [place for name in names[:limit] if (place := _place(name))]
+        return Page(items, places[-1].cursor() if places and len(names) > limit else None)
 
     def delete(self, conversation_id: str) -> bool:
         """See `Store.delete`."""
         checked_id(conversation_id)
-        with self._working():
-            return self._delete(conversation_id, unless_since=None)
+        return self._workers.run(lambda client: self._delete(client, conversation_id, unless_since=None))
 
     def prune(self, *, before: float) -> int:
         """See `Store.prune`. Conversations go one by one, each only if it is still unused."""
         moment = checked_moment("before", before)
-        with self._working():
-            old = self._redis.zrangebyscore(self._updated, "-inf", f"({moment}")
-            return sum(self._delete(_text(conversation_id), unless_since=moment) for conversation_id in old)
+
+        def prune(client: Any) -> int:
+            old = client.zrangebyscore(self._updated, "-inf", f"({moment}")
+            return sum(self._delete(client, _text(conversation_id), unless_since=moment) for conversation_id in old)
+
+        return self._workers.run(prune, limit=PRUNE_TIMEOUT)
 
     def close(self) -> None:
         """See `Store.close`. A client that was handed in stays open."""
-        self._closed = True
-        if self._owned:
-            self._redis.close()
-            self._redis.connection_pool.disconnect()
+        self._workers.stop()
 
     def __repr__(self) -> str:
         return f"<RedisStore prefix={self._created.removesuffix('created')!r}>"  # the URL may hold a password
 
-    def _delete(self, conversation_id: str, *, unless_since: int | None) -> bool:
+    def _delete(self, client: Any, conversation_id: str, *, unless_since: int | None) -> bool:
         key = self._conversations + conversation_id
 
         def write(pipe: Pipeline) -> bool:
             found: Any = pipe.hmget(key, "created_at", "updated_at")
-            created, updated = (_text(value) for value in found)
+            created, updated = (_number(_text(value)) for value in found)
             pipe.multi()
-            if unless_since is not None and updated and int(updated) >= unless_since:
+            if unless_since is not None and updated is not None and updated >= unless_since:
                 return False
             pipe.delete(key)
             pipe.zrem(self._updated, conversation_id)
             if created:
-                pipe.zrem(self._created, _member(int(created), conversation_id))
-            return bool(created)
+                pipe.zrem(self._created, _member(created, conversation_id))
+            return any(value is not None for value in found)
 
-        deleted: bool = self._redis.transaction(write, key, value_from_callable=True)
+        deleted: bool = client.transaction(write, key, value_from_callable=True)
         return deleted
 
-    def _check_server(self) -> None:
-        self._redis.set(self._schema, SCHEMA_VERSION, nx=True)
-        found = int(self._redis.get(self._schema))
-        if found > SCHEMA_VERSION:
-            raise StoreError(
-                f"the keys have schema version {found}, this version of Homing knows up to {SCHEMA_VERSION}: "
-                "upgrade homing in this process"
-            )
-        persistence: Mapping[str, Any] = self._redis.info("persistence")
-        if not persistence.get("aof_enabled"):
-            logger.warning(
-                "This Redis keeps no append-only file: turns saved after its latest snapshot are lost if it "
-                "crashes. Set appendonly yes and appendfsync always."
-            )
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        if self._closed:
-            raise StoreError("this RedisStore is closed: open a new one")
-        try:
-            yield
-        except redis.RedisError as error:
-            raise StoreError(f"Redis: {error}; is the server up and may this user write?") from error
+def _check_server(client: Any, *, schema: str) -> None:
+    try:
+        client.set(schema, SCHEMA_VERSION, nx=True)
+    except ValueError as error:  # a path or a host name that is none
+        raise ConfigurationError(f"server: redis-py refuses the URL ({error})") from None
+    found = _number(_text(client.get(schema)))
+    if found is None or found > SCHEMA_VERSION:
+        raise StoreError(
+            f"the keys have schema version {found}, this version of Homing knows up to {SCHEMA_VERSION}: "
+            "upgrade homing in this process"
+        )
+    persistence: Mapping[str, Any] = client.info("persistence")
+    if not persistence.get("aof_enabled"):
+        logger.warning(
+            "This Redis keeps no append-only file: turns saved after its latest snapshot are lost if it "
+            "crashes. Set appendonly yes and appendfsync always."
+        )
+
+
+def _disconnect(client: Any) -> None:
+    client.close()
+    client.connection_pool.disconnect()
+
+
+def _translated(error: BaseException) -> BaseException:
+    if not isinstance(error, redis.RedisError):
+        return error
+    return StoreError(f"Redis: {error}; is the server up and may this user write?")
+
+
+def _made(url: str) -> redis.Redis:
+    """Make it where no signal handler runs: the library has locks of its own."""
+    return aside(partial(_client, url), waiting_for="redis-py's client", limit=CALL_TIMEOUT)
 
 
 def _client(url: str) -> redis.Redis:
@@ -253,7 +292,15 @@ def _client(url: str) -> redis.Redis:
 
 def _text(value: Any) -> str:
     """Decode an answer; a client that was handed in may have decoded it already."""
-    return value.decode() if isinstance(value, bytes) else value or ""
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value or ""
+
+
+def _number(text: str) -> int | None:
+    """Read a number; None for what is none, or not there."""
+    try:
+        return int(text)
+    except ValueError:
+        return None
 
 
 def _turn(position: int) -> str:
@@ -264,11 +311,13 @@ def _member(created_at: int, conversation_id: str) -> str:
     return f"{created_at:016d}:{conversation_id}"
 
 
-def _placeholder(member: str) -> Row:
-    created_at, _, conversation_id = member.partition(":")
-    return Row(conversation_id, 0, "{}", 0, int(created_at), 0)
+def _place(member: str) -> Position | None:
+    created_at, colon, conversation_id = member.partition(":")
+    moment = _number(created_at)
+    return Position(moment, conversation_id) if colon and moment is not None else None
 
 
 def _row(conversation_id: str, values: Sequence[str]) -> Row:
     version, header, turn_count, created_at, updated_at = values
-    return Row(conversation_id, int(version), header, int(turn_count), int(created_at), int(updated_at))
+    numbers: list[Any] = [_number(value) for value in (version, turn_count, created_at, updated_at)]
+    return Row(conversation_id, numbers[0], header, *numbers[1:])

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import StoreError
-from .base import Page, StoredConversation
-from .rules import Change, Head, Position, Row, decode, encode, page_of
+from .rules import Change, Head, Position, Record, Row, damaged, decode, encode
 
 SCHEMA_VERSION = 2
 """1: all turns of a conversation in one JSON column (every save rewrote the history).
@@ -79,6 +78,8 @@ def migrate(session: Session, dialect: Dialect) -> None:
     session.execute("CREATE TABLE IF NOT EXISTS homing_schema (version INTEGER NOT NULL)", {})
     found = [row[0] for row in session.execute("SELECT version FROM homing_schema", {}).fetchall()]
     version = found[0] if found else 0
+    if not isinstance(version, int) or version < 0:
+        raise StoreError("the table homing_schema is damaged: restore the database from a backup")
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"the tables have schema version {version}, this version of Homing knows up to {SCHEMA_VERSION}: "
@@ -159,7 +160,9 @@ def commit(session: Session, change: Change, now: int) -> int:
     else:
         updated = session.execute(
             "UPDATE homing_conversations SET version = :version, header = COALESCE(:header, header),"
-            " turn_count = :turn_count, updated_at = :now WHERE id = :id AND version = :expected",
+            # A clock that goes back takes no conversation out of use: prune() would delete it.
+            " turn_count = :turn_count, updated_at = CASE WHEN updated_at > :now THEN updated_at ELSE :now END"
+            " WHERE id = :id AND version = :expected",
             {
                 "version": plan.version,
                 "header": change.header,
@@ -185,43 +188,51 @@ def read_head(session: Session, conversation_id: str) -> Head | None:
     rows = session.execute(
         "SELECT version, turn_count FROM homing_conversations WHERE id = :id", {"id": conversation_id}
     ).fetchall()
-    return Head(*rows[0]) if rows else None
+    return Head.found(conversation_id, *rows[0]) if rows else None
 
 
-def load(session: Session, conversation_id: str) -> StoredConversation | None:
+def load(session: Session, conversation_id: str) -> Record | None:
     """Return a conversation with its turns.
 
     One statement, because that is one snapshot at every isolation level: between two, a
     commit could slip in and pair an old header with new turns.
     """
     rows = session.execute(
-        "SELECT -1 AS position, header AS body, version, created_at, updated_at"
+        "SELECT -1 AS position, header AS body, version, turn_count, created_at, updated_at"
         " FROM homing_conversations WHERE id = :id"
-        " UNION ALL SELECT position, body, 0, 0, 0 FROM homing_turns WHERE conversation_id = :id"
+        " UNION ALL SELECT position, body, 0, 0, 0, 0 FROM homing_turns WHERE conversation_id = :id"
         " ORDER BY position",
         {"id": conversation_id},
     ).fetchall()
     if not rows:
         return None
-    _, header, version, created_at, updated_at = rows[0]
-    turns = [row[1] for row in rows[1:]]
-    return Row(conversation_id, version, header, len(turns), created_at, updated_at).conversation(turns)
+    if [row[0] for row in rows] != list(range(-1, len(rows) - 1)):
+        raise damaged(conversation_id, "a row is missing")
+    _, header, version, turn_count, created_at, updated_at = rows[0]
+    row = Row(conversation_id, version, header, turn_count, created_at, updated_at)
+    return Record(row, [row[1] for row in rows[1:]])
 
 
-def list_page(session: Session, position: Position, limit: int) -> Page:
-    """Return the page after a position, newest first."""
+def list_page(session: Session, position: Position, count: int) -> Sequence[Row]:
+    """Return the rows after a position, newest first."""
     rows = session.execute(
         "SELECT id, version, header, turn_count, created_at, updated_at FROM homing_conversations"
         " WHERE created_at < :created_at OR (created_at = :created_at AND id < :id)"
         " ORDER BY created_at DESC, id DESC LIMIT :count",
-        {"created_at": position.created_at, "id": position.id, "count": limit + 1},
+        {"created_at": position.created_at, "id": position.id, "count": count},
     ).fetchall()
-    return page_of([Row(*row) for row in rows], limit)
+    return [Row(*row) for row in rows]
 
 
 def delete(session: Session, conversation_id: str) -> bool:
-    """Delete a conversation with its turns."""
-    return session.execute("DELETE FROM homing_conversations WHERE id = :id", {"id": conversation_id}).rowcount == 1
+    """Delete a conversation with its turns, also those that damage has left without their conversation."""
+    deleted = session.execute("DELETE FROM homing_conversations WHERE id = :id", {"id": conversation_id}).rowcount
+    session.execute(
+        "DELETE FROM homing_turns WHERE conversation_id = :id"
+        " AND NOT EXISTS (SELECT 1 FROM homing_conversations WHERE id = :id)",
+        {"id": conversation_id},
+    )
+    return deleted == 1
 
 
 def prune(session: Session, moment: int) -> int:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigurationError, VersionConflict
+from ..errors import ConfigurationError, StoreError, VersionConflict
 from .base import MAX_PAGE, ConversationSummary, Header, Page, StoredConversation, Turn
 
 MAX_ID_LENGTH = 255
@@ -28,6 +29,11 @@ recreated conversation continues the count of the deleted one, and room to count
 END_OF_TIME = 2**53
 """Microseconds, after every timestamp, and still exact in a double."""
 
+AFTER_EVERY_ID = "\U0010ffff"
+"""Greater than every id there can be: no character is, and this one is not printable."""
+
+logger = logging.getLogger("homing.stores")
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -35,6 +41,11 @@ class Head:
 
     version: int
     turn_count: int
+
+    @classmethod
+    def found(cls, conversation_id: str, version: object, turn_count: object) -> Head:
+        """Take what the store holds. Raises `StoreError` when it is damaged."""
+        return cls(_whole(conversation_id, "version", version), _whole(conversation_id, "turn count", turn_count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +134,38 @@ class Row:
     updated_at: int
 
     def summary(self) -> ConversationSummary:
-        """Decode it for a listing."""
+        """Decode it for a listing. Raises `StoreError` when it is damaged."""
+        if not isinstance(self.id, str) or not _is_text(self.id):
+            raise damaged(repr(self.id), "its id is no text")
         return ConversationSummary(
             id=self.id,
-            version=self.version,
-            header=decode(self.header),
-            turn_count=self.turn_count,
-            created_at=seconds(self.created_at),
-            updated_at=seconds(self.updated_at),
+            version=_whole(self.id, "version", self.version),
+            header=_decoded(self.id, "header", self.header),
+            turn_count=_whole(self.id, "turn count", self.turn_count),
+            created_at=seconds(_whole(self.id, "time of creation", self.created_at)),
+            updated_at=seconds(_whole(self.id, "time of the latest commit", self.updated_at)),
         )
 
-    def conversation(self, turns: Sequence[str]) -> StoredConversation:
-        """Decode it together with its turns."""
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A conversation with its turns, as stores hold it."""
+
+    row: Row
+    turns: Sequence[str]
+
+    def conversation(self) -> StoredConversation:
+        """Decode it. Raises `StoreError` when it is damaged."""
+        summary = self.row.summary()
+        if summary.turn_count != len(self.turns):
+            raise damaged(summary.id, f"of {summary.turn_count} turns {len(self.turns)} are there")
         return StoredConversation(
-            id=self.id,
-            version=self.version,
-            header=decode(self.header),
-            turns=[decode(turn) for turn in turns],
-            created_at=seconds(self.created_at),
-            updated_at=seconds(self.updated_at),
+            id=summary.id,
+            version=summary.version,
+            header=summary.header,
+            turns=[_decoded(summary.id, f"turn {index}", turn) for index, turn in enumerate(self.turns)],
+            created_at=summary.created_at,
+            updated_at=summary.updated_at,
         )
 
 
@@ -149,8 +173,15 @@ class Row:
 class Position:
     """A place in a listing: everything after it was created earlier, or has a smaller id."""
 
-    created_at: int
+    created_at: float  # whole, unless the row is damaged
     id: str
+
+    @classmethod
+    def of(cls, row: Row) -> Position:
+        """The place of a row, which may be damaged: bytes come before all text, and what is no UTF-8 is cut there."""
+        name = row.id if isinstance(row.id, str) else AFTER_EVERY_ID
+        sound = next((end for end, letter in enumerate(name) if "\ud800" <= letter <= "\udfff"), len(name))
+        return cls(max(row.created_at, -END_OF_TIME), name[:sound])
 
     def cursor(self) -> str:
         """Encode it for the caller, who should not build on its form."""
@@ -164,22 +195,35 @@ def position_of(cursor: str | None) -> Position:
     """Decode a cursor; None is the start of the listing."""
     if cursor is None:
         return START
+    created_at: Any
+    conversation_id: Any
     try:
         created_at, conversation_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
     except (AttributeError, ValueError, TypeError, binascii.Error):
         created_at = conversation_id = None
-    if type(created_at) is not int or type(conversation_id) is not str:
+    if (
+        type(created_at) not in (int, float)
+        or not abs(created_at) <= END_OF_TIME
+        or type(conversation_id) is not str
+        or not _is_text(conversation_id)
+    ):
         raise ConfigurationError(f"cursor={cursor!r} is not one: give the next_cursor of the page before")
     return Position(created_at, conversation_id)
 
 
 def page_of(rows: Sequence[Row], limit: int) -> Page:
-    """Make a page of up to ``limit`` rows out of ``limit + 1`` that were asked for."""
+    """Make a page of up to ``limit`` rows out of ``limit + 1`` that were asked for.
+
+    A damaged row costs itself only: it is left out, a warning names it, and the cursor goes on behind it.
+    """
     last = rows[limit - 1] if len(rows) > limit else None
-    return Page(
-        items=[row.summary() for row in rows[:limit]],
-        next_cursor=Position(last.created_at, last.id).cursor() if last else None,
-    )
+    items: list[ConversationSummary] = []
+    for row in rows[:limit]:
+        try:
+            items.append(row.summary())
+        except StoreError as error:
+            logger.warning("Left out of a listing: %s", error)
+    return Page(items, next_cursor=Position.of(last).cursor() if last else None)
 
 
 def checked_id(conversation_id: str) -> str:
@@ -233,8 +277,49 @@ def encode(name: str, value: object) -> str:
 
 
 def decode(text: str) -> dict[str, Any]:
-    """Decode what `encode` wrote."""
-    value: dict[str, Any] = json.loads(text)
+    """Decode what `encode` wrote. Raises `ValueError` for anything else."""
+    if not isinstance(text, str):
+        raise ValueError(f"{type(text).__name__} instead of text")
+    if not _is_text(text):
+        raise ValueError("not UTF-8")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("JSON, but no object")
+    return value
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has a UTF-8 form; bytes that were none are read as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def damaged(conversation_id: str, what: str) -> StoreError:
+    """Return the error that says which conversation is damaged, and how; not what people wrote in it."""
+    error = StoreError(
+        f"conversation {conversation_id!r} is damaged in the store ({what}): restore it from a backup, or delete it"
+    )
+    error.conversation_id = conversation_id
+    return error
+
+
+def _decoded(conversation_id: str, name: str, text: str) -> dict[str, Any]:
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise damaged(conversation_id, f"{name}: {error}") from None  # whose `doc` is the whole text
+
+
+def _whole(conversation_id: str, name: str, value: object) -> int:
+    """Check a number from the store: SQLite keeps anything in any column."""
+    if type(value) is not int or abs(value) >= 2**63:
+        raise damaged(conversation_id, f"{name}: no whole number")
     return value
 
 

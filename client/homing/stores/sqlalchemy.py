@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, cast
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError, StoreError
 from . import relational
 from .base import DEFAULT_PAGE, Header, Page, Store, StoredConversation, Turn
-from .rules import Change, checked_id, checked_limit, checked_moment, microseconds, position_of
-from .sqlite import BUSY_TIMEOUT
+from .rules import Change, checked_id, checked_limit, checked_moment, microseconds, page_of, position_of
+from .sqlite import BUSY_TIMEOUT, PRUNE_TIMEOUT
+from .workers import Workers, aside
 
 try:
     import sqlalchemy
@@ -26,6 +29,15 @@ MIGRATION_LOCK = 0x686F6D696E67
 MIGRATION_TIMEOUT = 600
 """Seconds to wait for another process that is migrating (MySQL wants a number): it may have
 millions of turns to move, and nothing works before it has finished."""
+
+CALL_TIMEOUT = 90.0
+"""Seconds for one call. Longer than databases and pools wait by themselves (InnoDB for a lock 50 s, SQLAlchemy for a
+connection 30 s), so that it is they who say what is wrong; for a machine that is gone without a word."""
+
+MAX_THREADS = 15
+"""Calls at the same time: as many as SQLAlchemy's pool has connections, unless told otherwise."""
+
+T = TypeVar("T")
 
 
 class SQLStore(Store):
@@ -50,7 +62,7 @@ class SQLStore(Store):
 
     def __init__(self, engine: str | sqlalchemy.Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._owned = isinstance(engine, str)
-        self._engine = _engine(engine) if isinstance(engine, str) else engine
+        self._engine = _made(engine) if isinstance(engine, str) else engine
         kind = self._engine.dialect.name
         if kind not in _DIALECTS:
             raise ConfigurationError(f"engine: {kind} is not one of {', '.join(_DIALECTS)}")
@@ -61,11 +73,26 @@ class SQLStore(Store):
             # between rows: two conversations with neighbouring ids cannot deadlock.
             self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._clock = clock
-        self._closed = False
+        self._only_in = os.getpid() if kind == "sqlite" else None
+        self._workers = Workers(
+            "homing-sql",
+            waiting_for=repr(self),
+            closed="this SQLStore is closed: open a new one",
+            connect=partial(_the, self._engine),
+            translate=partial(_translated, repr(self), getattr(self._engine.dialect.dbapi, "Error", ())),
+            limit=CALL_TIMEOUT,
+            # One transaction at a time in SQLite, and a database in memory belongs to one thread.
+            most=1 if kind == "sqlite" else MAX_THREADS,
+            # What the parent's connections say is not for the child. Somebody else's engine is theirs to look after.
+            forked=partial(self._engine.dispose, close=False) if self._owned and kind != "sqlite" else bool,
+            finish=self._engine.dispose if self._owned else bool,
+        )
+        finalizer = weakref.finalize(self, self._workers.stop_soon)
+        finalizer.atexit = False
         try:
-            self._migrate(kind)
+            self._workers.run(partial(_migrate, name=repr(self), kind=kind), limit=MIGRATION_TIMEOUT + CALL_TIMEOUT)
         except BaseException:
-            self.close()
+            self._workers.stop_soon()
             raise
 
     def commit(
@@ -81,72 +108,90 @@ class SQLStore(Store):
         change = Change.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
+
+        def write(session: _Session) -> int:
+            return relational.commit(session, change, microseconds(self._clock()))
+
         try:
-            with self._transaction() as session:
-                return relational.commit(session, change, microseconds(self._clock()))
+            return self._run(write)
         except _SimultaneousCreation as error:
-            with self._transaction() as session:
-                raise change.conflict(relational.read_head(session, conversation_id)) from error
+            head = self._run(lambda session: relational.read_head(session, conversation_id), changes=False)
+            raise change.conflict(head) from error
 
     def load(self, conversation_id: str) -> StoredConversation | None:
         """See `Store.load`."""
         checked_id(conversation_id)
-        with self._transaction() as session:
-            return relational.load(session, conversation_id)
+        found = self._run(lambda session: relational.load(session, conversation_id), changes=False)
+        return found.conversation() if found else None
 
     def list(self, *, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> Page:
         """See `Store.list`."""
         checked_limit(limit)
         position = position_of(cursor)
-        with self._transaction() as session:
-            return relational.list_page(session, position, limit)
+        rows = self._run(lambda session: relational.list_page(session, position, limit + 1), changes=False)
+        return page_of(rows, limit)
 
     def delete(self, conversation_id: str) -> bool:
         """See `Store.delete`."""
         checked_id(conversation_id)
-        with self._transaction() as session:
-            return relational.delete(session, conversation_id)
+        return self._run(lambda session: relational.delete(session, conversation_id))
 
     def prune(self, *, before: float) -> int:
         """See `Store.prune`."""
         moment = checked_moment("before", before)
-        with self._transaction() as session:
-            return relational.prune(session, moment)
+        return self._run(lambda session: relational.prune(session, moment), limit=PRUNE_TIMEOUT)
 
     def close(self) -> None:
         """See `Store.close`. An engine that was handed in stays open."""
-        self._closed = True
-        if self._owned:
-            self._engine.dispose()
+        self._workers.stop()
 
     def __repr__(self) -> str:
         return f"<SQLStore {self._engine.url.render_as_string(hide_password=True)}>"
 
-    def _migrate(self, kind: str) -> None:
-        """Bring the tables up to date while every other process that opens them waits."""
-        lock, unlock = _LOCKS[kind]
-        with self._transaction() as session:
-            if session.execute(lock, {}).fetchall()[0][0] == 0:
-                raise StoreError(f"{self!r}: another process has been migrating for {MIGRATION_TIMEOUT} s")
-            try:
-                relational.migrate(session, _DIALECTS[kind])
-            finally:
-                if unlock:
-                    session.execute(unlock, {})
+    def _run(self, action: Callable[[_Session], T], *, changes: bool = True, limit: float = CALL_TIMEOUT) -> T:
+        if self._only_in not in (None, os.getpid()):
+            # SQLite's locks did not come along, and those inside of it may be held by nobody.
+            raise StoreError(f"{self!r} was opened before fork(): open it in the forked process")
+        return self._workers.run(partial(_in_transaction, action), changes=changes, limit=limit)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[_Session]:
-        if self._closed:
-            raise StoreError("this SQLStore is closed: open a new one")
+
+def _the(engine: sqlalchemy.Engine) -> sqlalchemy.Engine:
+    return engine
+
+
+def _migrate(engine: sqlalchemy.Engine, *, name: str, kind: str) -> None:
+    """Bring the tables up to date while every other process that opens them waits."""
+    lock, unlock = _LOCKS[kind]
+
+    def migrate(session: _Session) -> None:
+        if session.execute(lock, {}).fetchall()[0][0] == 0:
+            raise StoreError(f"{name}: another process has been migrating for {MIGRATION_TIMEOUT} s")
         try:
-            with self._engine.begin() as connection:
-                yield _Session(connection)
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            # `orig` is the driver's own message, without the statement and its parameters:
-            # those are what people wrote.
-            cause = getattr(error, "orig", None) or error
-            kind = _SimultaneousCreation if isinstance(error, sqlalchemy.exc.IntegrityError) else StoreError
-            raise kind(f"{self!r}: {cause}; is the database up and may this user write?") from error
+            relational.migrate(session, _DIALECTS[kind])
+        finally:
+            if unlock:
+                session.execute(unlock, {})
+
+    try:
+        _in_transaction(migrate, engine)
+    except ValueError as error:  # of the driver, which says no to the URL's file or address
+        raise ConfigurationError(f"engine: the driver refuses the URL ({error})") from None
+
+
+def _in_transaction(action: Callable[[_Session], T], engine: sqlalchemy.Engine) -> T:
+    with engine.begin() as connection:
+        return action(_Session(connection))
+
+
+def _translated(name: str, driver: Any, error: BaseException) -> BaseException:
+    # The driver's own error comes bare when the connection breaks while a transaction is being ended.
+    if not isinstance(error, (sqlalchemy.exc.SQLAlchemyError, driver)):
+        return error
+    # `orig` is the driver's own message, without the statement and its parameters:
+    # those are what people wrote.
+    cause = getattr(error, "orig", None) or error
+    kind = _SimultaneousCreation if isinstance(error, sqlalchemy.exc.IntegrityError) else StoreError
+    return kind(f"{name}: {cause}; is the database up and may this user write?")
 
 
 class _SimultaneousCreation(StoreError):
@@ -179,6 +224,11 @@ _LOCKS: dict[str, tuple[str, str | None]] = {  # keep other migrating processes 
     "mariadb": _MYSQL_LOCK,
     "sqlite": ("SELECT 1", None),  # BEGIN IMMEDIATE has done it
 }
+
+
+def _made(url: str) -> sqlalchemy.Engine:
+    """Make it where no signal handler runs: the library has locks of its own."""
+    return aside(partial(_engine, url), waiting_for="SQLAlchemy's engine", limit=CALL_TIMEOUT)
 
 
 def _engine(url: str) -> sqlalchemy.Engine:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import tenacity
 
 from ..errors import ConfigurationError, StoreError
 from . import relational
 from .base import DEFAULT_PAGE, Header, Page, Store, StoredConversation, Turn
-from .rules import Change, checked_id, checked_limit, checked_moment, microseconds, position_of
-from .writer import Writer, roll_back
-
-T = TypeVar("T")
+from .rules import Change, checked_id, checked_limit, checked_moment, microseconds, page_of, position_of
+from .workers import Job, Workers, run_each
+from .writer import MAX_BATCH, commit_together, roll_back
 
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process that is writing. One save takes milliseconds; a
@@ -30,13 +29,35 @@ migration or a checkpoint on a slow disk may take seconds, and giving up loses a
 OPEN_PAUSE = 0.05
 """Longest pause in seconds between attempts to open: about one journal switch."""
 
+STALL = 60.0
+"""Seconds beyond ``busy_timeout`` that a call waits: for a slow disk, and for the calls before it. Then the disk
+hangs, and a typed error is worth more than patience."""
+
+OPEN_TIMEOUT = 600.0
+"""The same for opening: an older file is brought up to date, which may mean millions of turns to move."""
+
+PRUNE_TIMEOUT = 3600.0
+"""The same for `SQLiteStore.prune`, which may delete years of conversations."""
+
 MAX_READERS = 8
-"""Connections for reading, opened when needed and kept; more readers than that wait for their turn of a
-fraction of a millisecond. Each costs two file handles and its page cache, and closing one gives no handle
-back while others are open (SQLite holds it for the sake of its POSIX locks)."""
+"""Threads for reading, each with its connection, begun when needed and kept; more readers than that wait for
+their turn of a fraction of a millisecond. Each costs two file handles and its page cache, and closing one gives
+no handle back while others are open (SQLite holds it for the sake of its POSIX locks)."""
+
+CLOSED = "this SQLiteStore is closed: open a new one"
 
 _OPENING = threading.Lock()
-"""One opening at a time per process: see `_create_private`."""
+"""One opening at a time per process: see `_create_private`. Taken by threads of stores only."""
+
+
+def _after_fork() -> None:
+    """Whoever was opening when the process was forked is not here to give it back."""
+    global _OPENING
+    _OPENING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class SQLiteStore(Store):
@@ -48,6 +69,9 @@ class SQLiteStore(Store):
 
     Not for network file systems: their locks do not hold what WAL needs. Open it after
     forking, once per process.
+
+    Reads and writes run on threads of the store's own: a signal handler that raises, Ctrl-C for one, leaves
+    nothing behind. Each call has a time limit: ``busy_timeout`` and a minute.
 
     Args:
         path: The database file, created readable by its owner only if it is missing.
@@ -78,14 +102,36 @@ class SQLiteStore(Store):
         self._path = _checked_path(path)
         self._clock = clock
         self._pid = os.getpid()
-        # Not a method: the finalizer holds it, and through a method it would hold the store.
+        self._closed = False
+        # Nothing here refers to the store: what its threads hold would keep it from being collected.
+        files = _Files(self._path)
         connect = partial(_connect, self._path, synchronous=synchronous, busy_timeout=busy_timeout)
-        with _OPENING, _translated(self._path):
-            _create_private(self._path)
-            self._writer = Writer(_open(connect, busy_timeout))
-        self._readers = _Readers(connect)
-        # Also when the store is forgotten, and at interpreter exit.
-        self._finalizer = weakref.finalize(self, _close, self._writer, self._readers, self._pid)
+        common: dict[str, Any] = {
+            "waiting_for": f"SQLite file {str(self._path)!r}",
+            "closed": CLOSED,
+            "close": _disconnect,
+            "translate": partial(_translated, self._path),
+            "limit": busy_timeout + STALL,
+        }
+        self._writer = Workers(
+            "homing-sqlite-writer",
+            connect=partial(_open, connect, files, self._path, busy_timeout),
+            carry_out=files.commit_together,
+            batch=MAX_BATCH,
+            **common,
+        )
+        self._readers = Workers(
+            "homing-sqlite-reader", connect=connect, carry_out=files.read, most=MAX_READERS, **common
+        )
+        # Also when the store is forgotten; at interpreter exit its threads are waited for.
+        finalizer = weakref.finalize(self, _stop_soon, self._writer, self._readers, self._pid)
+        finalizer.atexit = False
+        try:
+            self._writer.run(_nothing, limit=busy_timeout + OPEN_TIMEOUT)
+        except BaseException:
+            self._closed = True
+            self._writer.stop_soon()
+            raise
 
     def commit(
         self,
@@ -100,89 +146,103 @@ class SQLiteStore(Store):
         change = Change.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
-        return self._write(lambda connection: relational.commit(connection, change, microseconds(self._clock())))
+        self._check_usable()
+        return self._writer.run(lambda connection: relational.commit(connection, change, microseconds(self._clock())))
 
     def load(self, conversation_id: str) -> StoredConversation | None:
         """See `Store.load`."""
         checked_id(conversation_id)
-        with self._reading() as connection:
-            return relational.load(connection, conversation_id)
+        self._check_usable()
+        found = self._readers.run(lambda connection: relational.load(connection, conversation_id), changes=False)
+        return found.conversation() if found else None
 
     def list(self, *, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> Page:
         """See `Store.list`."""
         checked_limit(limit)
         position = position_of(cursor)
-        with self._reading() as connection:
-            return relational.list_page(connection, position, limit)
+        self._check_usable()
+        rows = self._readers.run(
+            lambda connection: relational.list_page(connection, position, limit + 1), changes=False
+        )
+        return page_of(rows, limit)
 
     def delete(self, conversation_id: str) -> bool:
         """See `Store.delete`."""
         checked_id(conversation_id)
-        return self._write(lambda connection: relational.delete(connection, conversation_id))
+        self._check_usable()
+        return self._writer.run(lambda connection: relational.delete(connection, conversation_id))
 
     def prune(self, *, before: float) -> int:
         """See `Store.prune`. The file keeps its size: the space is used for later turns."""
         moment = checked_moment("before", before)
-        return self._write(lambda connection: relational.prune(connection, moment))
+        self._check_usable()
+        return self._writer.run(lambda connection: relational.prune(connection, moment), limit=PRUNE_TIMEOUT)
 
     def close(self) -> None:
         """See `Store.close`. Commits under way are finished."""
-        self._finalizer()
+        self._closed = True
+        if self._pid == os.getpid():  # closing in a forked child would pull the parent's file away
+            self._readers.stop()
+            self._writer.stop()
 
     def __repr__(self) -> str:
-        return f"<SQLiteStore {str(self._path)!r}{'' if self._finalizer.alive else ' closed'}>"
-
-    def _write(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        self._check_usable()
-        with _translated(self._path):
-            return self._writer.run(change)
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        self._check_usable()
-        with _translated(self._path), self._readers.one() as connection:
-            yield connection
+        return f"<SQLiteStore {str(self._path)!r}{' closed' if self._closed else ''}>"
 
     def _check_usable(self) -> None:
-        if not self._finalizer.alive:
-            raise StoreError("this SQLiteStore is closed: open a new one")
+        if self._closed:
+            raise StoreError(CLOSED)
         if self._pid != os.getpid():
-            # Neither the writer thread nor SQLite's locks came along.
+            # Neither the threads nor SQLite's locks came along.
             raise StoreError("this SQLiteStore was opened before fork(): open it in the forked process")
 
 
-class _Readers:
-    """Connections for reading, lent to one thread at a time."""
+class _Files:
+    """The database file, its log and its index: are they still those that were opened?
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
-        self._lock = threading.Lock()
-        self._places = threading.Semaphore(MAX_READERS)
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+    A file that was deleted or replaced while it is open takes changes as before, and keeps them from everybody
+    else until the last handle is closed; then they are gone. Three calls of ``stat`` cost some microseconds, a
+    commit takes a thousand.
+    """
 
-    @contextmanager
-    def one(self) -> Iterator[sqlite3.Connection]:
-        with self._places:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            connection = connection or self._connect()
-            try:
-                yield connection
-            finally:
-                with self._lock:
-                    kept = not self._closed
-                    if kept:
-                        self._idle.append(connection)
-                if not kept:
-                    connection.close()
+    def __init__(self, path: Path) -> None:
+        self._paths = [os.fspath(path) + suffix for suffix in ("", "-wal", "-shm")]
+        self._opened: list[tuple[int, int] | None] = [None, None, None]
 
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+    def note(self) -> None:
+        """Take them as they are now."""
+        self._opened = [_identity(path) for path in self._paths]
+
+    def check(self) -> None:
+        """Raise `StoreError` if one of them is another one."""
+        for path, opened in zip(self._paths, self._opened, strict=True):
+            if opened is not None and _identity(path) != opened:
+                raise StoreError(
+                    f"SQLite file {self._paths[0]!r}: {path!r} was deleted, moved or replaced while it was open, and "
+                    "what is written to it now is lost; restore it, then close this store and open it again"
+                )
+
+    def commit_together(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+        """Carry out changes, and let none of them be acknowledged that is gone."""
+        self.check()
+        commit_together(connection, jobs)
+        self.check()
+
+    def read(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+        """Carry out reads."""
+        self.check()
+        run_each(connection, jobs)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """What the writer is asked to do for the sake of opening the file."""
 
 
 def _connect(path: Path, *, synchronous: str, busy_timeout: float) -> sqlite3.Connection:
@@ -196,27 +256,35 @@ def _connect(path: Path, *, synchronous: str, busy_timeout: float) -> sqlite3.Co
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync alone does not reach the disk
         connection.execute("PRAGMA foreign_keys = ON")
+        # Bytes that are no UTF-8 are a damaged row, found where it is decoded; SQLite's own error would
+        # be that of the whole listing, and quote what people wrote.
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     except BaseException:  # the first statement finds out that the file is no database
         connection.close()
         raise
     return connection
 
 
-def _open(connect: Callable[[], sqlite3.Connection], busy_timeout: float) -> sqlite3.Connection:
+def _open(
+    connect: Callable[[], sqlite3.Connection], files: _Files, path: Path, busy_timeout: float
+) -> sqlite3.Connection:
     """Open the writing connection and bring the tables up to date."""
-    connection = connect()
-    try:
-        # The switch to WAL does not wait as other statements do: of two processes that open
-        # a new file at once, one is told "locked" at once (openai-agents#4202). So: again.
-        tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_locked),
-            wait=tenacity.wait_random(0, OPEN_PAUSE),
-            stop=tenacity.stop_after_delay(busy_timeout),
-            reraise=True,
-        )(_prepare, connection)
-    except BaseException:
-        connection.close()
-        raise
+    with _OPENING:
+        _create_private(path)
+        connection = connect()
+        try:
+            # The switch to WAL does not wait as other statements do: of two processes that open
+            # a new file at once, one is told "locked" at once (openai-agents#4202). So: again.
+            tenacity.Retrying(
+                retry=tenacity.retry_if_exception(_is_locked),
+                wait=tenacity.wait_random(0, OPEN_PAUSE),
+                stop=tenacity.stop_after_delay(busy_timeout),
+                reraise=True,
+            )(_prepare, connection)
+            files.note()
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
@@ -236,34 +304,34 @@ def _is_locked(error: BaseException) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
-def _close(writer: Writer, readers: _Readers, pid: int) -> None:
-    if pid == os.getpid():  # closing in a forked child would pull the parent's file away
-        readers.close()
-        writer.stop()
+def _disconnect(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):  # its files were taken away: there is nothing to tidy up
+        connection.close()
 
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if _is_locked(error):
-            hint = "another process has held it for longer than busy_timeout"
-        elif isinstance(error, sqlite3.OperationalError):
-            hint = "check that the disk has room and that the file may be written"
-        else:
-            hint = "is it a SQLite file?"
-        raise StoreError(f"SQLite file {str(path)!r}: {error}; {hint}") from error
+def _stop_soon(writer: Workers[Any], readers: Workers[Any], pid: int) -> None:
+    if pid == os.getpid():
+        readers.stop_soon()
+        writer.stop_soon()
+
+
+def _translated(path: Path, error: BaseException) -> BaseException:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    if _is_locked(error):
+        hint = "another process has held it for longer than busy_timeout"
+    elif isinstance(error, sqlite3.OperationalError):
+        hint = "check that the disk has room and that the file may be written"
+    else:
+        hint = "is it a SQLite file?"
+    return StoreError(f"SQLite file {str(path)!r}: {error}; {hint}")
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if not isinstance(text, str) or not text or text.startswith((":memory:", "file:")):
         raise ConfigurationError(f"path={path!r}: give the path of a file, or use MemoryStore")
-    resolved = Path(text).absolute()
-    if not resolved.parent.is_dir():
-        raise ConfigurationError(f"path={text!r}: the directory {str(resolved.parent)!r} does not exist")
-    return resolved
+    return Path(text).absolute()
 
 
 def _create_private(path: Path) -> None:
@@ -276,5 +344,8 @@ def _create_private(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass
-    except OSError as error:
-        raise ConfigurationError(f"path={str(path)!r} cannot be created: {error.strerror}") from error
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"path={str(path)!r}: the directory {str(path.parent)!r} does not exist") from error
+    except (OSError, ValueError) as error:  # ValueError: characters that no path can have
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"path={str(path)!r} cannot be created: {why}") from error
