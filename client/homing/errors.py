@@ -23,6 +23,7 @@
     │   │   ├── RateLimitError                   429
     │   │   └── InternalServerError              5xx
     │   ├── APIResponseValidationError  the answer is not what the protocol promises
+    │   │   └── ResponseTooLarge            it is longer than ``max_response_bytes``
     │   └── StreamInterrupted         a stream broke after it had begun
     │       └── StreamTruncated       it ended cleanly, but without finish_reason or [DONE]
     ├── ColdStartTimeout              no replica became ready within the deadline
@@ -38,13 +39,20 @@
     └── VersionConflict               somebody else appended to the stored conversation
 
 Names and attributes are openai-python's where the meaning is the same, so that
-``except`` clauses move over unchanged. Each message says what to do next. No
-message, ``repr`` or attribute holds a credential.
+``except`` clauses move over unchanged. Each message says what to do next, on one
+line that terminals and logs may have, whoever's words it quotes. No message, ``repr``
+or attribute holds a credential.
+
+All of them travel: ``pickle``, ``copy``, another process, a job queue. What is left behind is what
+Python leaves: traceback, ``__cause__`` and ``__context__``. A queue that stores only class and
+message makes ``kind(message)`` of them, whose other fields then have their defaults.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from .core.controls import one_line, without_controls
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +70,17 @@ class HomingError(Exception):
     """
 
     messages: tuple[dict[str, Any], ...] = ()
+
+    _clean = staticmethod(one_line)
+    """What is done to the message: it may quote anybody, and is shown on terminals and written to logs."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(self._clean(one) if isinstance(one, str) else one for one in args))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own way is to call the class with `args` again, which misses the fields that
+        # an ``__init__`` wants by name. The state holds them all.
+        return _again, (type(self), self.args), self.__dict__
 
 
 class ConfigurationError(HomingError, ValueError):
@@ -83,7 +102,7 @@ class APIError(HomingError):
         partial: ChatCompletion | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = str(self.args[0])
         self.body = body
         self.partial = partial
 
@@ -128,19 +147,25 @@ class APIStatusError(APIError):
 
     ``status_code`` is the HTTP status, or for an error inside a ``200`` stream the code
     that the error object states. ``response`` is None in that second case.
+
+    ``response`` and ``request`` are copies without what is secret: no credentials, no values of the
+    query, no cookies, and no body of the request.
     """
+
+    status_code: int = 500
 
     def __init__(
         self,
         message: str,
         *,
-        status_code: int,
+        status_code: int | None = None,
         response: httpx.Response | None = None,
         body: object | None = None,
         partial: ChatCompletion | None = None,
     ) -> None:
         super().__init__(message, body=body, partial=partial)
-        self.status_code = status_code
+        if status_code is not None:
+            self.status_code = status_code
         self.response = response
         self.request_id = response.headers.get("x-request-id") if response is not None else None
         detail: dict[str, Any] = error_object(body)
@@ -148,9 +173,16 @@ class APIStatusError(APIError):
         self.param: object | None = detail.get("param")
         self.type: object | None = detail.get("type")
 
+    @property
+    def request(self) -> httpx.Request | None:
+        """The request that was refused, None for an error object in a stream."""
+        return None if self.response is None else getattr(self.response, "_request", None)
+
 
 class BadRequestError(APIStatusError):
     """400: the server understood and refuses. Sending it again will not help."""
+
+    status_code = 400
 
 
 class ContextWindowExceeded(BadRequestError):
@@ -160,25 +192,37 @@ class ContextWindowExceeded(BadRequestError):
 class AuthenticationError(APIStatusError):
     """401: no key, or a wrong one."""
 
+    status_code = 401
+
 
 class PermissionDeniedError(APIStatusError):
     """403: the key is known but may not do this."""
+
+    status_code = 403
 
 
 class NotFoundError(APIStatusError):
     """404: no such path or model."""
 
+    status_code = 404
+
 
 class ConflictError(APIStatusError):
     """409."""
+
+    status_code = 409
 
 
 class UnprocessableEntityError(APIStatusError):
     """422: the server cannot read a field."""
 
+    status_code = 422
+
 
 class RateLimitError(APIStatusError):
     """429: too much at once."""
+
+    status_code = 429
 
 
 class InternalServerError(APIStatusError):
@@ -187,6 +231,27 @@ class InternalServerError(APIStatusError):
 
 class APIResponseValidationError(APIError):
     """The answer is not what the protocol promises: HTML, broken JSON, a wrong shape."""
+
+
+class ResponseTooLarge(APIResponseValidationError):
+    """The answer is longer than the client takes: ``max_response_bytes``.
+
+    ``limit`` is that bound, ``received`` what had come when the call was ended, both in bytes after
+    decompression. Of a stream ``partial`` holds the reply so far.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: int = 0,
+        received: int = 0,
+        body: object | None = None,
+        partial: ChatCompletion | None = None,
+    ) -> None:
+        super().__init__(message, body=body, partial=partial)
+        self.limit = limit
+        self.received = received
 
 
 class StreamInterrupted(APIError):
@@ -207,7 +272,9 @@ class ColdStartTimeout(HomingError):
     last of them met (an error or a status).
     """
 
-    def __init__(self, message: str, *, waited: float, attempts: int, last: Exception | None) -> None:
+    def __init__(
+        self, message: str, *, waited: float = 0.0, attempts: int = 0, last: Exception | None = None
+    ) -> None:
         super().__init__(message)
         self.waited = waited
         self.attempts = attempts
@@ -217,9 +284,9 @@ class ColdStartTimeout(HomingError):
 class FinishReasonError(HomingError):
     """The model ended its reply, but not with what was asked for. ``completion`` is the whole reply."""
 
-    def __init__(self, message: str, *, completion: ChatCompletion) -> None:
+    def __init__(self, message: str, *, completion: ChatCompletion | None = None) -> None:
         super().__init__(message)
-        self.completion = completion
+        self.completion = _nothing() if completion is None else completion
 
     @property
     def partial_text(self) -> str:
@@ -248,6 +315,8 @@ class ToolError(HomingError):
     ``on_tool_error="raise"`` a run raises it for whatever a tool has raised (``__cause__``).
     """
 
+    _clean = staticmethod(without_controls)  # the model may be told something in several lines
+
 
 class MaxRoundsExceeded(HomingError):
     """The model still called tools in the last round it had. ``messages`` is what had been said by then.
@@ -255,9 +324,9 @@ class MaxRoundsExceeded(HomingError):
     ``completion`` is the reply whose calls were not run. Raise ``max_rounds``, or ask for less.
     """
 
-    def __init__(self, message: str, *, completion: ChatCompletion) -> None:
+    def __init__(self, message: str, *, completion: ChatCompletion | None = None) -> None:
         super().__init__(message)
-        self.completion = completion
+        self.completion = _nothing() if completion is None else completion
 
 
 class ConversationBusy(HomingError):
@@ -276,9 +345,13 @@ class StoreError(HomingError):
 
     From a conversation's turn ``reply`` is the reply that could not be saved. It stands in the
     history; the conversation's ``save()`` tries again, and so does its next turn.
+
+    ``conversation_id`` names the conversation when it is that one's record which is damaged, and not the
+    store that failed: the others can be read. None elsewhere.
     """
 
     reply: Reply[Any] | None = None
+    conversation_id: str | None = None
 
 
 class VersionConflict(HomingError):
@@ -290,10 +363,24 @@ class VersionConflict(HomingError):
 
     reply: Reply[Any] | None = None
 
-    def __init__(self, message: str, *, expected: int, found: int | None) -> None:
+    def __init__(self, message: str, *, expected: int = 0, found: int | None = None) -> None:
         super().__init__(message)
         self.expected = expected
         self.found = found
+
+
+def _again(kind: type[HomingError], args: tuple[Any, ...]) -> HomingError:
+    """Make an error that has been one before: its fields follow, as its state."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
+
+def _nothing() -> ChatCompletion:
+    """Return a completion in which nothing came."""
+    from .types import ChatCompletion
+
+    return ChatCompletion.model_construct(id="", choices=[], created=0, model="", object="chat.completion")
 
 
 def error_object(body: object) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
+from .core.markdown import harmless
 from .core.telemetry import Telemetry
 from .core.tool_pairs import as_models, pending_calls
 from .types import ChatCompletion, ChatCompletionMessageToolCall, CompletionUsage
@@ -62,7 +63,7 @@ class Reply(Generic[P]):
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return self.text
+        return harmless(self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,22 +12,22 @@ from ..errors import HomingError, StoreError, VersionConflict
 from ..stores.base import StoredConversation
 from ..stores.rules import checked_id
 from .concurrency import face
-from .floor import AsyncFloor
+from .turn_lock import AsyncTurnLock
 
 if TYPE_CHECKING:
     from .concurrency import AnyStore
 
 
 class AsyncArchive:
-    """Loads and saves one conversation. Used by whoever has the floor."""
+    """Loads and saves one conversation. Used by whoever holds the turn lock."""
 
-    def __init__(self, store: AnyStore, conversation_id: str, floor: AsyncFloor, *, is_new: bool) -> None:
+    def __init__(self, store: AnyStore, conversation_id: str, lock: AsyncTurnLock, *, is_new: bool) -> None:
         self.store = store
         self.opened = is_new
         """Whether what the store holds is known here. It is for an id that has just been made up."""
         self._face = face(store)
         self._id = checked_id(conversation_id)
-        self._floor = floor
+        self._lock = lock
         self._saved = Saved()
 
     @property
@@ -37,7 +37,7 @@ class AsyncArchive:
 
     def behind(self) -> bool:
         """Whether another object of this client has saved a newer state than is known here."""
-        return self._floor.version not in (0, self._saved.version)
+        return self._lock.version not in (0, self._saved.version)
 
     def is_saved(self, turns: Sequence[Turn]) -> bool:
         """Whether the store holds these turns, as far as is known here."""
@@ -49,13 +49,13 @@ class AsyncArchive:
         stored = await self._read()
         if stored is None:
             self.opened = True
-            self._floor.version = 0
+            self._lock.version = 0
             return None
         header = Header.from_dict(stored.header)
         turns = [Turn.from_dict(turn) for turn in stored.turns]
         # An older layout is written anew with the next turn: then the header differs.
         self._saved.settle(stored.version, turns, stored.header)
-        self._floor.version = stored.version
+        self._lock.version = stored.version
         self.opened = True
         return header, turns
 
@@ -72,7 +72,7 @@ class AsyncArchive:
             change = self._saved.owed(turns, header)
             version = self._saved.version if change is None else await self._write(change, turns, header)
         self._saved.settle(version, turns, header)
-        self._floor.version = version
+        self._lock.version = version
 
     async def _write(self, change: Change, turns: Sequence[Turn], header: dict[str, Any]) -> int:
         try:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 
 import httpx
 
-from ..core.call import EXTENSION, Aborted, Call
-from ..core.failures import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target
+from ..core.call import EXTENSION, Aborted, Call, Expired
+from ..core.cookies import spare, without
+from ..core.failures import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target, shown_host, too_large
+from ..core.interrupts import raise_interrupt
 from ..core.options import Options
-from ..core.problems import invalid_answer, is_error, status_error, stream_error
+from ..core.problems import MAX_ERROR_BODY, invalid_answer, is_error, status_error, stream_error
+from ..core.redact import Secrets, redacted_response, secrets_in
 from ..core.request import Request
-from ..core.settings import secrets_in
-from ..core.telemetry import REPLICA_HEADER
+from ..core.telemetry import replica_of
 from ..core.timers import Timers
 from ..errors import APIError, APIResponseValidationError, ConfigurationError
 from .body import AsyncBody, AsyncPieces
 from .concurrency import Guard, shielded
 from .transport import BODY
-
-MAX_ERROR_BODY = 1 << 20
-"""Bytes of an error's body that are read: enough for any message, not for a proxy's runaway page."""
 
 DRAIN = 1.0
 """Seconds to wait, after ``[DONE]``, for the last bytes of the body, so that the connection can be used again."""
@@ -41,20 +41,23 @@ class AsyncAttempt:
     """The attempt under way, and the answer to it as far as it is read. `send` begins the next one."""
 
     __slots__ = (
-        "_body", "_call", "_channel", "_ends_at", "_guard", "_options", "_timers", "content", "response",
-        "secrets", "started", "stopped",
+        "_body", "_call", "_channel", "_guard", "_limit", "_options", "_timers", "content", "ends_at", "received",
+        "response", "secrets", "started", "stopped",
     )
 
     def __init__(self, channel: AsyncChannel, *, ends_at: float | None) -> None:
         """``ends_at`` is when the call as a whole has to be over, on the options' clock."""
         self.response: httpx.Response | None = None
         self.content = b""
-        self.secrets: tuple[str, ...] = ()
+        self.secrets = Secrets()
         self.started = channel.options.clock()
         self.stopped = False
+        self.received = 0
+        """Bytes of the reply so far, and of the attempts before that it is put together from."""
+        self._limit = math.inf
         self._channel = channel
         self._options = channel.options
-        self._ends_at = ends_at
+        self.ends_at = ends_at
         self._call = Call(clock=self._options.clock)
         self._guard: Guard | None = None
         self._body: AsyncBody | AsyncPieces | None = None
@@ -64,29 +67,33 @@ class AsyncAttempt:
         """Send ``request``; return what went wrong, or None with the answer ready to be read."""
         await self.release()
         url, headers, content = request.build(self._options, with_key=with_key)
-        self.secrets = secrets_in(headers)
+        home = request.home if with_key else None
         for _ in range(MAX_REDIRECTS):
-            failure = await self._open(request, url, headers, content)
+            failure = await self._open(request, url, headers, content, home)
             response = self.response
             if failure is not None or response is None:
                 return failure
             if response.status_code in REDIRECTS:
                 await self.release()
-                url = redirect_target(response, url)
+                url = redirect_target(response, url, self.secrets)
                 continue
             key = request.key if with_key else None
             if key is not None:
-                request.affinity.observe(key, response.headers)
+                request.strategy(self._options).observe(key, response.headers)
             if response.is_success:
-                replica = response.headers.get(REPLICA_HEADER)
-                self._options.learnt.replicas.seen(key, replica, self._options.clock())
+                if self._options.placement == "balanced":
+                    replica = replica_of(response.headers)
+                    self._options.learnt.replicas.seen(key, replica, self._options.clock())
                 return await self._refuse_what_is_no_stream(response) if request.stream else None
             failure = await self.read_whole(limit=MAX_ERROR_BODY)
             await self.release()
-            return failure or status_error(
-                response.status_code, self.content, response, secrets=self.secrets
-            )
-        return APIResponseValidationError(f"{url} redirects in a circle")
+            return failure or self._refused(response)
+        return APIResponseValidationError(f"{shown_host(url)} redirects in a circle")
+
+    def _refused(self, response: httpx.Response) -> Exception:
+        error = status_error(response.status_code, self.content, response, secrets=self.secrets)
+        error.response = redacted_response(response, error.body, self.secrets)
+        return error
 
     async def read(self) -> bytes | None:
         """Return the next piece of the body, None at its end. Raises httpx's errors, and our timeouts."""
@@ -95,45 +102,55 @@ class AsyncAttempt:
             return None
         try:
             return await (body.read() if guard is None else guard.run(body.read)) or None
-        except (TimeoutError, httpx.ReadTimeout):
+        except (Expired, httpx.ReadTimeout) as error:
             if self.stopped:
                 raise Aborted from None
+            raise_interrupt(error)
             raise self._timers.expired(self._options.clock()) from None
-        except (httpx.HTTPError, httpx.StreamError):
+        except (httpx.HTTPError, httpx.StreamError) as error:
             if self.stopped:
                 raise Aborted from None
+            raise_interrupt(error)
             raise
 
-    def heard(self, now: float, *, progress: bool) -> None:
-        """Move the time limits: a piece came, and maybe carried the reply on."""
-        self._timers.heard(now, progress=progress)
-        self._call.deadline = self._timers.deadline
+    def heard(self, now: float, size: int, *, progress: bool) -> None:
+        """Move the time limits: ``size`` bytes of the reply came, and maybe carried it on.
+
+        Raises `ResponseTooLarge`, and our timeouts: a flood never blocks, so that no wait would show them.
+        """
+        self.received = received = self.received + size
+        if received > self._limit:
+            raise too_large(received, self._limit)
+        timers = self._timers
+        timers.heard(now, progress=progress, size=size)
+        self._call.deadline = timers.deadline
 
     async def read_whole(self, *, limit: int | None) -> Exception | None:
-        """Read the body into `content`; return what went wrong."""
-        parts: list[bytes] = []
-        size = 0
+        """Read the body into `content`; return what went wrong. With a ``limit`` the rest is left unread."""
         try:
-            while (data := await self.read()) is not None:
-                parts.append(data)
-                size += len(data)
-                self.heard(self._options.clock(), progress=True)
-                if limit is not None and size >= limit:
-                    break
+            with io.BytesIO() as content:  # gives away its bytes without another copy; errors leave nothing behind
+                while (data := await self.read()) is not None:
+                    content.write(data)
+                    # What has a limit of its own is no part of a reply; blanks before JSON are keep-alives.
+                    size = len(data) if limit is None else 0
+                    self.heard(self._options.clock(), size, progress=not data.isspace())
+                    if limit is not None and content.tell() >= limit:
+                        break
+                self.content = content.getvalue()
         except Aborted:
             raise
         except APIError as error:
             return error
         except (httpx.HTTPError, httpx.StreamError) as error:
-            return connection_failure(error, self._options.base_url)
-        self.content = b"".join(parts)
+            return connection_failure(error, self._options.base_url, self.secrets)
         return None
 
     async def drain(self) -> None:
         """Read to the end of the body, which is a few bytes away, so that the connection can be used again."""
-        self._call.deadline = self._options.clock() + DRAIN
+        clock = self._options.clock
+        self._call.deadline = deadline = clock() + DRAIN
         try:
-            while await self.read() is not None:
+            while await self.read() is not None and clock() < deadline:
                 pass
         except (APIError, httpx.HTTPError, httpx.StreamError):
             pass  # the reply is complete; only this connection is not worth keeping
@@ -163,6 +180,15 @@ class AsyncAttempt:
             guard.abort()
         self._call.abort()
 
+    def finalize(self) -> None:
+        """End an attempt that nobody refers to any more. For finalizers: in any thread, takes no lock."""
+        self.stopped = True
+        self._call.aborted = True
+        if isinstance(self._body, AsyncBody):
+            self._body.finalize()
+        elif self._guard is not None:
+            self._guard.finalize()
+
     async def _refuse_what_is_no_stream(self, response: httpx.Response) -> Exception | None:
         """Tell a login page, or an error object with status 200, from a stream."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -176,29 +202,39 @@ class AsyncAttempt:
         return failure or invalid_answer(what, self.content, secrets=self.secrets)
 
     async def _open(
-        self, request: Request, url: str, headers: dict[str, str], content: bytes | None
+        self, request: Request, url: str, headers: dict[str, str], content: bytes | None, home: str | None
     ) -> Exception | None:
         clock = self._options.clock
+        memory = self._options.learnt.cookies
         timeout = request.timeout
         now = self.started = clock()
         self._call = call = Call(clock=clock)
         self._guard = guard = None if self._channel.watched else Guard(call)
-        self._timers = Timers(timeout, now=now, ends_at=self._ends_at)
+        self._timers = Timers(timeout, now=now, ends_at=self.ends_at)
         self.response = None
         call.deadline = self._timers.deadline
+        limit = request.max_response_bytes
+        self._limit = self._options.max_response_bytes if limit is None else limit
         if self.stopped:
             raise Aborted
         if self._channel.http.is_closed:
             return ConfigurationError("this client has been closed: make a new one, or close it later")
         left = self._timers.deadline - now
+        cookies = memory.of(request.caller(self._options), home) if memory and home is not None else None
+        if not self._channel.watched:
+            theirs = self._channel.http.cookies.jar
+            spare(theirs)
+            cookies = cookies and without(cookies, theirs)
         sent = self._channel.http.build_request(
             request.method,
             url,
             headers=headers,
             content=content,
             params=request.all_query(self._options) or None,
+            cookies=cookies,
             extensions={
                 EXTENSION: call,
+                **({} if guard is None else guard.extensions),
                 "timeout": {
                     "connect": timeout.connect,
                     "read": None if left == math.inf else max(0.0, left),
@@ -207,6 +243,7 @@ class AsyncAttempt:
                 },
             },
         )
+        self.secrets = secrets_in(sent, self._channel.http)
         try:
             if guard is None:
                 response = await self._channel.http.send(
@@ -216,17 +253,20 @@ class AsyncAttempt:
                 response = await guard.run(
                     lambda: self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
                 )
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except (Expired, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             if self.stopped:
                 raise Aborted from None
-            if isinstance(error, (TimeoutError, httpx.ReadTimeout)):
+            raise_interrupt(error)
+            if isinstance(error, (Expired, httpx.ReadTimeout)):
                 return self._timers.expired(clock())
-            return connection_failure(error, url)
+            return connection_failure(error, url, self.secrets)
         if guard is not None:
             guard.attach(response)
             # The limit of the headers was httpx's; from here on ours, which moves with each chunk.
             sent.extensions["timeout"]["read"] = None
         self.response = response
+        if home is not None and "set-cookie" in response.headers:
+            memory.keep(request.caller(self._options), home, response)
         plain = response.headers.get("content-encoding", "identity") == "identity"
         self._body = (response.extensions.get(BODY) if plain else None) or AsyncPieces(response)
         return None

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.request import getproxies
 
 import httpx
 from typing_extensions import Self, Unpack
 
 from ..core.accumulate import Accumulator
+from ..core.forked import renew_after_fork
 from ..core.hooks import Hooks
+from ..core.interrupts import import_whole
 from ..core.options import AffinityChoice, Changes, Options
 from ..core.placement import Placement
 from ..core.readiness import Ready
+from ..core.redact import Veiled, veil
 from ..core.request import Request
 from ..core.resume_style import ResumeChoice
 from ..core.retry import RetryPolicy
 from ..core.sentinel import NOT_GIVEN, NotGiven
-from ..core.settings import ApiKey, ProxyToken
+from ..core.settings import MAX_RESPONSE_BYTES, ApiKey, ProxyToken
 from ..core.telemetry import Totals
 from ..core.timers import Timeout
-from ..core.transport import covers
+from ..core.transport import covers, with_proxies
 from ..errors import ConfigurationError, HomingError
 from .attempt import AsyncChannel
 from .completions import AsyncChat
+from .dropped import settle_dropped
 from .exchange import AsyncExchange
-from .floor import AsyncFloors
 from .lean import AsyncLeanClient
 from .models import AsyncModels
 from .transport import AsyncTransport
+from .turn_lock import AsyncTurnLocks
 
 if TYPE_CHECKING:
     from ..core.trim import Trim
@@ -69,6 +73,8 @@ class AsyncClient:
       by ``GET /v1/models``, and one that leads to the least busy of them is taken.
     - ``http_client``: your own httpx client, for proxies or certificates of your own. You close it.
     - ``default_headers``, ``default_query``: sent with every request.
+    - ``max_response_bytes``: bytes of an answer, streamed or whole, after decompression: 256 MiB, which no
+      honest reply comes near; None for no limit. What is longer ends in `ResponseTooLarge`.
     - ``resume``: ``"auto"`` (the default) goes on with a streamed reply that breaks after something was
       shown, where server and model are known to do that; ``"never"`` raises; a `ResumeStyle` says how.
     - ``hooks``: what to call when something happens.
@@ -94,31 +100,39 @@ class AsyncClient:
         http_client: httpx.AsyncClient | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         resume: ResumeChoice = "auto",
         hooks: Hooks | None = None,
     ) -> None:
-        options = Options.resolve(
-            base_url,
-            api_key=api_key,
-            proxy_token=proxy_token,
-            model=model,
-            timeout=Timeout() if isinstance(timeout, NotGiven) else timeout,
-            cold_start_timeout=cold_start_timeout,
-            max_retries=max_retries,
-            retry=retry,
-            affinity=affinity,
-            placement=placement,
-            default_headers=default_headers,
-            default_query=default_query,
-            resume=resume,
-            hooks=hooks,
-        )
-        if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
-            raise ConfigurationError(
-                f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}"
+        try:
+            options = Options.resolve(
+                base_url,
+                api_key=api_key,
+                proxy_token=proxy_token,
+                model=model,
+                timeout=Timeout() if isinstance(timeout, NotGiven) else timeout,
+                cold_start_timeout=cold_start_timeout,
+                max_retries=max_retries,
+                retry=retry,
+                affinity=affinity,
+                placement=placement,
+                default_headers=default_headers,
+                default_query=default_query,
+                max_response_bytes=max_response_bytes,
+                resume=resume,
+                hooks=hooks,
             )
+            if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
+                raise ConfigurationError(
+                    f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}"
+                )
+            channel = _channel(options, http_client)
+        except Exception as error:  # noqa: BLE001 - raised again
+            # A traceback with locals would show what was given, here and in what was called.
+            del base_url, api_key, proxy_token, default_headers, default_query
+            raise error.with_traceback(None) from None
         self._owned = http_client is None
-        self._use(_channel(options, http_client), AsyncFloors())
+        self._use(channel, AsyncTurnLocks(options.clock))
 
     @classmethod
     async def from_modal(
@@ -139,16 +153,20 @@ class AsyncClient:
         """
         from ..integrations.modal import async_server_url
 
-        return cls(await async_server_url(app, name, environment=environment), **settings)
+        given: Any = Veiled(settings)  # for a traceback that shows locals
+        del settings
+        return cls(await async_server_url(app, name, environment=environment), **given)
 
-    def _use(self, channel: AsyncChannel, floors: AsyncFloors) -> None:
+    def _use(self, channel: AsyncChannel, turn_locks: AsyncTurnLocks) -> None:
         self._channel = channel
-        self._floors = floors
+        self._turn_locks = turn_locks
         self._options = channel.options
         self.chat = AsyncChat(self)
         self.models = AsyncModels(self)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_options"):
+            return f"<{type(self).__name__}, not made yet>"  # in the traceback of a constructor that failed
         return f"<{type(self).__name__} {self._options.base_url} {self._options.learnt.readiness.state}>"
 
     async def __aenter__(self) -> Self:
@@ -160,7 +178,11 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections. A client passed as ``http_client`` stays open: it is yours."""
+        """Close the connections. A client passed as ``http_client`` stays open: it is yours.
+
+        Streams that were dropped instead of closed are settled: their turns are saved.
+        """
+        await settle_dropped(self._options.learnt.dropped)
         if self._owned:
             await self._channel.http.aclose()
 
@@ -179,13 +201,29 @@ class AsyncClient:
     def with_options(self, **changes: Unpack[Changes]) -> Self:
         """Return a cheap copy with other settings, which shares connections and what is known of the server.
 
+        What the server has handed to one caller (cookies, tokens, the model's name) stays with that caller: a
+        copy with another key, token, header or query has its own.
         Takes the constructor's arguments except ``base_url`` and ``http_client``. Close only the original.
         """
         copy = object.__new__(type(self))
         copy._owned = False
         channel = self._channel
-        copy._use(AsyncChannel(channel.options.changed(**changes), channel.http, channel.watched), self._floors)
+        try:
+            options = channel.options.changed(**changes)
+        except ConfigurationError as error:
+            del changes  # for a traceback that shows locals
+            raise error.with_traceback(None) from None
+        copy._use(AsyncChannel(options, channel.http, channel.watched), self._turn_locks)
         return copy
+
+    def __copy__(self) -> Self:
+        return self.with_options()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or deep-copied, for it holds connections and credentials: make "
+            "one in each process, or take with_options() for a copy"
+        )
 
     def conversation(
         self,
@@ -207,8 +245,10 @@ class AsyncClient:
         needed: `load_conversation` reads at once, and refuses an id that is not there.
         """
         # Here, since stores, tools and trimming come with it: a client that only completes chats needs none of them.
+        import_whole(f"{__package__}.conversation")
         from .conversation import AsyncConversation
 
+        veil(defaults)
         return AsyncConversation(
             self,
             id,
@@ -240,6 +280,7 @@ class AsyncClient:
         when there is none, `StoreError` when the store fails, and `ConfigurationError` when a newer Homing
         has written it.
         """
+        veil(defaults)
         conversation = self.conversation(
             id, model=model, tools=tools, on_busy=on_busy, store=store, trim=trim, **defaults
         )
@@ -282,21 +323,33 @@ class AsyncClient:
     ) -> AsyncExchange:
         lookup = None
         if request.params is not None and request.params.get("model") is None:
-            learnt = self._options.learnt
+            options = self._options
             lookup = AsyncExchange(
                 self._channel,
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
-                satisfied=lambda: learnt.model is not None,
+                satisfied=lambda: options.served_model is not None,
             )
         return AsyncExchange(
             self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed
         )
 
 
+class AsyncProxiedClient(httpx.AsyncClient):
+    """httpx's own client, for what our transport does not cover."""
+
+    def __init__(self) -> None:
+        super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=4.0))
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        if not self.is_closed:
+            AsyncProxiedClient.__init__(self)
+
+
 def _channel(options: Options, http_client: httpx.AsyncClient | None) -> AsyncChannel:
     if http_client is not None:
         return AsyncChannel(options, http_client, watched=False)
-    if covers(httpx.URL(options.base_url), proxies=getproxies()):
+    proxies = getproxies()
+    if covers(httpx.URL(options.base_url), proxies=proxies):
         return AsyncChannel(options, AsyncLeanClient(AsyncTransport()), watched=True)
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=4.0)
-    return AsyncChannel(options, httpx.AsyncClient(limits=limits), watched=False)
+    return AsyncChannel(options, with_proxies(AsyncProxiedClient, proxies), watched=False)

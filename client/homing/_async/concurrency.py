@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -15,7 +16,8 @@ import anyio.to_thread
 import httpx
 
 from .._sockets.runs import on_this_run, running_trio
-from ..core.call import Aborted, Call
+from ..core.call import Aborted, Call, Expired, hang_up, socket_of
+from ..core.timers import LATE_GRACE
 
 if TYPE_CHECKING:
     from ..core.tool_run import Job
@@ -29,69 +31,44 @@ T = TypeVar("T")
 
 
 class Alarm:
-    """Wakes one waiting task; may be rung before it waits, and any number of times."""
+    """Wakes one waiting task; may be rung from any thread, before it waits, and any number of times."""
 
     def __init__(self) -> None:
-        self._event: anyio.Event | None = None
+        self._wake: Callable[[], None] | None = None
         self._rung = False
 
     def ring(self) -> None:
         """Wake the waiter, or the next one to come."""
         self._rung = True
-        if self._event is not None:
-            self._event.set()
+        wake = self._wake
+        if wake is not None:
+            wake()
 
     async def wait(self, seconds: float) -> bool:
         """Wait until rung, at most ``seconds``; return whether it was rung."""
         if not self._rung:
-            self._event = anyio.Event()
-            with anyio.move_on_after(seconds):
-                await self._event.wait()
-            self._event = None
+            event = anyio.Event()
+            self._wake = on_this_run(event.set)  # first: another thread may ring right now
+            try:
+                if not self._rung:
+                    with anyio.move_on_after(seconds):
+                        await event.wait()
+            finally:
+                self._wake = None
         else:
             await anyio.lowlevel.checkpoint()
         rung, self._rung = self._rung, False
         return rung
 
 
-class Mutex:
-    """One holder at a time, first come first served; any task may release it."""
-
-    def __init__(self) -> None:
-        self._free = True
-        self._waiters: list[anyio.Event] = []
-
-    def acquire_nowait(self) -> bool:
-        """Take it if it is free."""
-        taken, self._free = self._free, False
-        return taken
-
-    async def acquire(self) -> None:
-        """Wait until it is free, and take it."""
-        if self.acquire_nowait():
-            return
-        turn = anyio.Event()
-        self._waiters.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn in self._waiters:
-                self._waiters.remove(turn)
-            else:
-                self.release()  # it was handed over in the moment of cancellation
-            raise
-
-    def release(self) -> None:
-        """Hand it to the longest waiter, or free it."""
-        if self._waiters:
-            self._waiters.pop(0).set()
-        else:
-            self._free = True
-
-
 def current() -> object:
-    """What runs this code: two equal answers mean that waiting for the other would be for ever."""
+    """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
     return (threading.get_ident(), anyio.get_current_task().id)
+
+
+def is_this_thread(ident: int) -> bool:
+    """Whether what runs here interrupts what it would wait for. Tasks do not: they wait for each other."""
+    return False
 
 
 async def shielded(action: Callable[[], Awaitable[T]]) -> T:
@@ -122,6 +99,11 @@ async def to_the_end(action: Callable[[], Awaitable[T]]) -> T:
     if not task.cancelled():
         task.exception()  # looked at: the cancellation takes precedence
     raise cancelled
+
+
+async def without_signals(action: Callable[[], Awaitable[T]]) -> T:
+    """Do ``action``. (Its twin keeps signals waiting, whose handlers would raise in the middle of it.)"""
+    return await action()
 
 
 def face(store: AnyStore) -> AsyncStore:
@@ -195,18 +177,25 @@ class Guard:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._scope: anyio.CancelScope | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """What a request needs for it. (Nothing; the twin has to be told of connections.)"""
+        return {}
 
     def attach(self, response: httpx.Response) -> None:
-        """Learn which connection it is. (Tasks are cancelled instead; the twin needs the socket.)"""
+        """Learn which connection it is."""
+        self._socket = socket_of(response)
 
     async def run(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Do ``action``; raise `TimeoutError` at the call's deadline, `Aborted` after `abort`."""
+        """Do ``action``; raise `Expired` at the call's deadline, `Aborted` after `abort`."""
         if self._call.aborted:
             raise Aborted
         deadline = self._call.deadline
         with anyio.CancelScope() as scope:
             if deadline is not None:
-                scope.deadline = anyio.current_time() + max(0.0, deadline - self._call.clock())
+                scope.deadline = anyio.current_time() + max(LATE_GRACE, deadline - self._call.clock())
             self._scope = scope
             try:
                 return await action()
@@ -214,7 +203,7 @@ class Guard:
                 self._scope = None
         if self._call.aborted:
             raise Aborted
-        raise TimeoutError
+        raise Expired
 
     def abort(self) -> None:
         """Break off what `run` is doing."""
@@ -222,5 +211,10 @@ class Guard:
         if self._scope is not None:
             self._scope.cancel()
 
+    def finalize(self) -> None:
+        """End the connection of a response that nobody refers to any more. For finalizers: takes no lock."""
+        hang_up(self._socket)
+
     def close(self) -> None:
         """Stop watching."""
+        self._socket = None

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import h11
 import httpcore
 import httpx
 
 from ..core.call import Aborted, Call
+from ..core.failures import HEAD_TOO_LARGE
 from ..core.framing import HeadEnd
-from ..core.heads import HEAD_LIMIT, plain_answer, plain_request
+from ..core.heads import HEAD_LIMIT, MAX_HEADS, plain_answer, plain_request
 from ..core.transport import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
-from .network import AsyncSocket
+from .network import AsyncSocket, breathe
 
 
 class AsyncContent:
@@ -51,6 +53,8 @@ class AsyncWire(httpcore.AsyncNetworkStream):
     def _begin_state(self) -> None:
         self._head = HeadEnd()
         self._in_head = True
+        self._heads = 0
+        self._late = False
         self._left: int | None = None
         self._framed = True
         self._unread = b""
@@ -80,11 +84,9 @@ class AsyncWire(httpcore.AsyncNetworkStream):
             call.sent_at = call.clock()
         head = b""
         while True:
-            data = await self.receive()
+            data = await self._receive_in_head()
             if not data:
                 return head
-            if call.first_byte_at is None:
-                call.first_byte_at = call.clock()
             end = self._head.feed(data)
             if end is not None:
                 self.unread(data[end:])
@@ -157,6 +159,8 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         if self._severed:
             raise httpcore.ReadError("the response was closed before its end")
         if not self._in_head:
+            if self._unread:
+                await breathe()
             data = self._at_most(max_bytes, await self.receive())
             if self._left is not None:
                 data = self._at_most(self._left, data)
@@ -165,13 +169,31 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         call = self.call
         if call.sent_at is None and self._written:
             call.sent_at = call.clock()
-        data = await self.receive()
+        data = await self._receive_in_head()
         if not data:
             return data
-        if call.first_byte_at is None:
-            call.first_byte_at = call.clock()
         end = self._head.feed(data)
-        return data if end is None else self._at_most(end, data)
+        if end is None:
+            return data
+        self._heads += 1
+        if self._heads > MAX_HEADS:
+            why = f"more than {MAX_HEADS} interim answers"
+            raise httpcore.RemoteProtocolError(why) from h11.RemoteProtocolError(why, HEAD_TOO_LARGE)
+        return self._at_most(end, data)
+
+    async def _receive_in_head(self) -> bytes:
+        """As `receive`, but past the deadline once only: nobody but the server makes a head late."""
+        if self._unread:
+            await breathe()
+        data = await self.receive()
+        call = self.call
+        if call.first_byte_at is None and data:
+            call.first_byte_at = call.clock()
+        late = call.is_late()
+        if late and self._late:
+            raise httpcore.ReadTimeout
+        self._late = late
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """For httpcore: send, the head together with a small body."""
@@ -307,6 +329,11 @@ class AsyncConnection:
         """Close the socket at once."""
         self.wire.call.detach()
         self.wire.socket.close()
+
+    def finalize(self) -> None:
+        """Close the socket of a connection that nobody refers to any more: see `AsyncSocket.finalize`."""
+        self.wire.call.aborted = True
+        self.wire.socket.finalize()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} served={self.served} reusable={self.is_reusable()}>"

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from ..core.borrowed import SEEN, Terms, cold_start_answer, failure_of, origin_of, refusal_of, with_affinity
+from ..core.affinity import strategy_of
+from ..core.borrowed import (
+    SEEN,
+    Terms,
+    cold_start_answer,
+    failure_of,
+    origin_of,
+    own_key,
+    refusal_of,
+    who_asks,
+    with_affinity,
+)
+from ..core.cookies import CookieMemory
 from ..core.hooks import call_hook, logger
 from ..core.readiness import Readiness, Ticket
 from ..core.turn import Attempts, Hold, Plan, Send, Sleep, attempts
@@ -23,16 +36,16 @@ class AsyncCourier:
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._servers: dict[str, Readiness] = {}
+        self._cookies = CookieMemory()
 
     async def carry(self, request: Any, inner: Any) -> Any:
         """Send ``request`` by the transport ``inner``, as often as its server needs to come up."""
         await request.aread()
         terms = self._terms
-        key, routing, content = with_affinity(terms, request.headers, request.content)
         origin = origin_of(request.url)
         if origin == terms.origin:
-            for name, value in terms.proxy_headers.items():
-                request.headers.setdefault(name, value)
+            terms.authorize(request.headers)
+        key, routing, content = with_affinity(terms, request.headers, request.content)
         alarm = Alarm()
         readiness = self._servers.setdefault(origin, Readiness())
         plan = Plan(terms.policy, terms.cold_start_timeout, started=terms.clock())
@@ -53,6 +66,8 @@ class AsyncCourier:
         content: bytes,
     ) -> Any:
         library = _library_of(inner)
+        caller = lambda: who_asks(self._terms, request.headers)  # noqa: E731 - a partial would show them in tracebacks
+        home = own_key(self._terms, request.headers) if key is None else key
         response: Any = None
         failure: Exception | None = None
         effect = next(steps)
@@ -62,12 +77,12 @@ class AsyncCourier:
                 response = failure = None
                 attempt = _attempt(library, request, routing if effect.with_key else {}, content)
                 try:
-                    response = await inner.handle_async_request(attempt)
+                    response = await self._send(attempt, inner, home if effect.with_key else None, caller)
                 except (library.HTTPError, OSError) as error:
-                    failure, result = error, failure_of(error, str(request.url))
+                    failure, result = error, failure_of(error, attempt)
                 else:
                     if key is not None and effect.with_key:
-                        self._terms.affinity.observe(key, response.headers)
+                        strategy_of(self._terms.affinity, caller).observe(key, response.headers)
                     if response.status_code in SEEN:
                         response.request = attempt
                         result = refusal_of(response.status_code, await response.aread(), response)
@@ -98,6 +113,18 @@ class AsyncCourier:
                 if failure is None:
                     raise
                 raise failure from None
+
+
+    async def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
+        """Send ``attempt`` with the cookies that belong to it, and keep those that its answer sets."""
+        cookies, library = self._cookies, _library_of(inner)
+        if cookies and home is not None and (kept := cookies.of(caller(), home)) is not None:
+            library.Cookies(kept).set_cookie_header(attempt)
+        response = await inner.handle_async_request(attempt)
+        if home is not None and "set-cookie" in response.headers:
+            response.request = attempt
+            cookies.keep(caller(), home, response, library=library)
+        return response
 
 
 def async_transport(inner: Any, courier: AsyncCourier) -> Any:

@@ -11,23 +11,25 @@ from ..core.call import Aborted
 from ..core.chunks import M, parse_answer
 from ..core.completion_request import first_model
 from ..core.failures import stream_failure
-from ..core.hooks import call_hook, logger
+from ..core.hooks import call_hook, logger, report_retry, report_wait
+from ..core.interrupts import raise_interrupt
 from ..core.join import NotContinued
 from ..core.ledger import Ledger
 from ..core.readiness import Ticket
 from ..core.reading import Item, Mode, Reading
+from ..core.redact import disarm
 from ..core.request import Request
 from ..core.resume import failed_to_resume, not_resumed, veto
 from ..core.resume_style import owner_of
 from ..core.resumption import Resumption
-from ..core.telemetry import REPLICA_HEADER, Stopwatch, Telemetry, note_usage
-from ..core.turn import Broken, Deliver, Effect, Hold, Plan, Result, Send, Sleep, attempts, cause_of
+from ..core.telemetry import Stopwatch, Telemetry, note_usage, replica_of
+from ..core.turn import Broken, Deliver, Effect, Hold, Plan, Result, Send, attempts, cause_of
 from ..core.watch import Watch
 from ..errors import APIConnectionError, APIError, APIStatusError, HomingError, StreamInterrupted
 from ..types import ChatCompletion, ModelList
-from ..types.events import Waiting
 from .attempt import AsyncAttempt, AsyncChannel
 from .concurrency import Alarm
+from .dropped import settle_dropped
 from .placing import AsyncPlacing
 
 
@@ -119,7 +121,11 @@ class AsyncExchange:
 
     def parsed(self, model: type[M]) -> M:
         """Read the body that has been fetched as ``model``."""
-        return parse_answer(self.content, model, secrets=self._attempt.secrets)
+        try:
+            return parse_answer(self.content, model, secrets=self._attempt.secrets)
+        except HomingError as error:
+            disarm(error)
+            raise
 
     @property
     def at_end(self) -> bool:
@@ -154,6 +160,9 @@ class AsyncExchange:
         if isinstance(error, Aborted):
             self._over = True
             return
+        if not isinstance(error, HomingError):
+            logger.debug("a call ended by %s", type(error).__name__, exc_info=error)
+        disarm(error, self._attempt.secrets)
         told: BaseException = error
         if isinstance(error, HomingError):
             told = self._as_told(error)
@@ -177,13 +186,37 @@ class AsyncExchange:
         self._attempt.abort()
         self._alarm.ring()
 
+    def end_at(self, when: float | None) -> None:
+        """Let the call be over at ``when``, on the clock: it takes the place of another, which began before."""
+        self.plan.ends_at = self._attempt.ends_at = when
+        if self._lookup is not None:
+            self._lookup.end_at(when)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been done for it."""
+        return self._effect is not None or (self._lookup is not None and self._lookup.begun)
+
+    def finalize(self, stream: object) -> None:
+        """End the connection of a call whose ``stream`` was collected; whoever calls next does the rest.
+
+        For finalizers: in any thread, takes no lock.
+        """
+        if self._lookup is not None:
+            self._lookup._attempt.finalize()
+        self._attempt.finalize()
+        self._options.learnt.dropped.append(stream)
+
     async def aclose(self) -> None:
         """Give the connection back if its answer is read, else close it at once."""
         self._over = True
         if self._lookup is not None:
             await self._lookup.aclose()
         self.placing.end()
-        self._steps.close()
+        try:
+            self._steps.close()
+        except ValueError as error:  # a handler or another thread closes it in the middle of a step, which ends now
+            raise_interrupt(error)
         await self._attempt.release()
         interrupted = self.stopped and not self.accumulator.complete
         self._watch.end(self.request, self.telemetry, self._came, interrupted=interrupted)
@@ -204,7 +237,7 @@ class AsyncExchange:
             waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes
         )
         if self.response is not None:
-            telemetry.replica = self.response.headers.get(REPLICA_HEADER)
+            telemetry.replica = replica_of(self.response.headers)
             self._stopwatch.fill(telemetry, self._options.clock())
         note_usage(telemetry, self.accumulator.usage)
         self._ledger.fill(telemetry)
@@ -213,6 +246,9 @@ class AsyncExchange:
     # -- performing ----------------------------------------------------------------------------
 
     async def _step(self) -> Iterable[Item] | None:
+        dropped = self._options.learnt.dropped
+        if dropped:
+            await settle_dropped(dropped)
         self._watch.begin(self.request, self._options)
         if self._lookup is not None:
             return await self._look_up(self._lookup)
@@ -229,7 +265,7 @@ class AsyncExchange:
         elif isinstance(effect, Hold):
             if effect.notice is not None and not self._noticed:
                 self._noticed = True
-                self._report(effect.notice)
+                report_wait(self._options.hooks, effect.notice)
                 # A stream of bare chunks or of text has no place for it.
                 return [effect.notice] if self.mode == "events" else []
             self._noticed = False
@@ -239,7 +275,7 @@ class AsyncExchange:
             else:
                 self._advance(None)
         else:
-            self._report_retry(effect)
+            report_retry(self._options.hooks, effect.notice, cause_of(effect.notice.error))
             await self._pause(effect.seconds, until_rung=False)
             self._advance(None)
         return None
@@ -252,17 +288,22 @@ class AsyncExchange:
         if self.stopped:
             raise Aborted
         self._lookup = None
-        learnt = self._options.learnt
-        if learnt.model is None:
+        options, learnt = self._options, self._options.learnt
+        model = options.served_model
+        if model is None:
             models = lookup.parsed(ModelList)
-            learnt.model = first_model(models)
-            learnt.owner = owner_of(models, learnt.model)
+            model = first_model(models)
+            learnt.models.tell(options, model)
+            learnt.owner = owner_of(models, model)
         if self.request.params is not None:
-            self.request.params["model"] = learnt.model
+            self.request.params["model"] = model
         self.plan.waited = lookup.plan.waited
         return None
 
     def _advance(self, result: Result) -> None:
+        failed = result.error if isinstance(result, Broken) else result
+        if failed is not None:
+            disarm(failed, self._attempt.secrets)  # hooks are told of it
         try:
             self._effect = self._steps.send(result)
         except StopIteration:
@@ -278,23 +319,6 @@ class AsyncExchange:
         if self.stopped:
             raise Aborted
 
-    def _report(self, notice: Waiting) -> None:
-        logger.info(
-            "waiting for a replica: %.1f s of at most %.0f s, attempt %d, next in %.2f s (%s)",
-            notice.elapsed,
-            notice.deadline,
-            notice.attempt,
-            notice.next_in,
-            notice.cause,
-        )
-        call_hook(self._options.hooks.on_wait, notice)
-
-    def _report_retry(self, effect: Sleep) -> None:
-        notice = effect.notice
-        cause = cause_of(notice.error)
-        logger.info("attempt %d failed (%s), next in %.2f s", notice.attempt, cause, notice.next_in)
-        call_hook(self._options.hooks.on_retry, notice)
-
     # -- sending and reading -------------------------------------------------------------------
 
     async def _send(self, *, with_key: bool) -> Exception | None:
@@ -302,6 +326,7 @@ class AsyncExchange:
         attempt, resumption = self._attempt, self._resumption
         if resumption is not None:
             return await self._send_rest(resumption, with_key=with_key)
+        attempt.received = 0
         failure = await attempt.send(self.request, with_key=with_key)
         self._stopwatch = Stopwatch(attempt.started)
         if failure is None and self.request.stream:
@@ -342,7 +367,7 @@ class AsyncExchange:
                     raise
                 except (httpx.HTTPError, httpx.StreamError) as error:
                     if not self.accumulator.complete:
-                        raise stream_failure(error) from error
+                        raise stream_failure(error, attempt.secrets) from error
                     data = None  # all was said; only the usage report is lost
                 if data is None:
                     return reading.end(self.mode)
@@ -351,7 +376,7 @@ class AsyncExchange:
                 progress = reading.progress
                 if progress:
                     self._stopwatch.piece(now)
-                attempt.heard(now, progress=progress)
+                attempt.heard(now, len(data), progress=progress)
                 if not self.accumulator.done:
                     return items
                 await attempt.drain()

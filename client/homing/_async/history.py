@@ -6,27 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.draft import check_undo
 from ..core.header import Header
+from ..core.hooks import logger
+from ..core.markdown import harmless
 from ..core.telemetry import Totals
 from ..core.transcript import Transcript, Turn
 from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
 from ..reply import Reply
 from .archive import AsyncArchive
-from .concurrency import to_the_end
-from .floor import AsyncFloor, AsyncFloors, OnBusy
+from .concurrency import to_the_end, without_signals
+from .turn_lock import AsyncTurnClaim, OnBusy
 
 if TYPE_CHECKING:
+    from .client import AsyncClient
     from .concurrency import AnyStore
 
 
 class AsyncHistory:
     """The lasting half of an `AsyncConversation`: turns and settings, in memory and in a store.
 
-    What changes them happens on the floor, one at a time, and enters the store first.
+    What changes them holds the turn lock, and enters the store first.
     """
 
     def __init__(
         self,
-        floors: AsyncFloors,
+        client: AsyncClient,
         conversation_id: str,
         header: Header,
         transcript: Transcript,
@@ -50,9 +53,10 @@ class AsyncHistory:
         # A key that no turn has used yet and nobody has chosen: placement may exchange it for another.
         self._fresh = None if own_key else header.affinity_key
         self._transcript = transcript
-        self._floor = AsyncFloor() if store is None else floors.of(store, conversation_id)
+        self._client = client
+        self._turn_lock = client._turn_locks.of(store, conversation_id)
         self._archive = (
-            None if store is None else AsyncArchive(store, conversation_id, self._floor, is_new=is_new)
+            None if store is None else AsyncArchive(store, conversation_id, self._turn_lock, is_new=is_new)
         )
 
     @property
@@ -72,13 +76,15 @@ class AsyncHistory:
 
     async def undo(self, n: int = 1) -> tuple[Turn, ...]:
         """Take back the last ``n`` turns, in the store too, and return them."""
-        await self._floor.take(self.id, self.on_busy)
+        claim = AsyncTurnClaim()
         try:
+            await self._begin_change(claim)
             await self._open(fresh=False)
             kept, undone = check_undo(self._transcript.turns, n)
             await to_the_end(lambda: self._take_over(kept))
         finally:
-            self._floor.leave()
+            claim.released = True
+            self._turn_lock.release(claim)
         return undone
 
     async def save(self) -> None:
@@ -87,12 +93,14 @@ class AsyncHistory:
         Turns save themselves. Raises `VersionConflict`, and `StoreError` when the store fails again.
         """
         self._stored()
-        await self._floor.take(self.id, self.on_busy)
+        claim = AsyncTurnClaim()
         try:
+            await self._begin_change(claim)
             await self._open(fresh=False)
             await to_the_end(lambda: self._take_over(self._transcript.turns))
         finally:
-            self._floor.leave()
+            claim.released = True
+            self._turn_lock.release(claim)
 
     async def reload(self) -> None:
         """Take over the newest state from the store: after a `VersionConflict`, or to look before the first turn.
@@ -100,12 +108,14 @@ class AsyncHistory:
         Turns that could not be saved are dropped. Raises `ConversationNotFound` when there is none.
         """
         self._stored()
-        await self._floor.take(self.id, self.on_busy)
+        claim = AsyncTurnClaim()
         try:
+            await self._begin_change(claim)
             if not await self._load():
                 raise ConversationNotFound(f"there is no conversation {self.id!r} in the store")
         finally:
-            self._floor.leave()
+            claim.released = True
+            self._turn_lock.release(claim)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the conversation as plain data, ready for JSON. `from_dict` reads it back.
@@ -121,14 +131,39 @@ class AsyncHistory:
         return self._known().to_markdown()
 
     def _repr_markdown_(self) -> str:
-        return self.transcript()
+        return harmless(self.transcript())
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_archive"):
+            return f"<{type(self).__name__}, not made yet>"  # in the traceback of a constructor that failed
         archive = self._archive
         turns = len(self._transcript.turns) if archive is None or archive.opened else "not loaded"
         return f"<{type(self).__name__} {self.id} turns={turns}>"
 
-    # -- with the floor ------------------------------------------------------------------------
+    # -- with the turn lock --------------------------------------------------------------------
+
+    async def _begin_change(self, claim: AsyncTurnClaim) -> None:
+        """Wait for the turn lock, no longer than one of the client's calls may take in all."""
+        options = self._client._options
+        total = options.timeout.total
+        until = None if total is None else options.clock() + total
+        await self._turn_lock.acquire(claim, self.id, self.on_busy, until=until, total=total)
+        await self._record_dropped()
+
+    async def _record_dropped(self) -> None:
+        """Let what had come of collected streams enter the history, before anything else does."""
+        dropped = self._turn_lock.dropped
+        while dropped:
+            dropped[0]._conclude_dropped()
+            await dropped[0]._conversation._save_quietly()
+            dropped.popleft()
+
+    async def _save_quietly(self) -> None:
+        """Save what a collected stream has left; what cannot be saved now is saved with this object's next turn."""
+        try:
+            await to_the_end(lambda: self._take_over(self._transcript.turns))
+        except HomingError as failure:
+            logger.warning("a stopped turn could not be saved: %s", failure)
 
     async def _open(self, *, fresh: bool) -> bool:
         """Bring in the stored state where it is not known yet; return whether something was brought in.
@@ -146,11 +181,15 @@ class AsyncHistory:
                     f"conversation {self.id!r} has moved on, and this object holds an older state: "
                     "reload() brings the newest, then look and try again",
                     expected=archive.version,
-                    found=self._floor.version,
+                    found=self._turn_lock.version,
                 )
         return await self._load()
 
     async def _load(self) -> bool:
+        """Take over what the store holds, in one step: what is known of the store and what stands here are one."""
+        return await without_signals(self._load_now)
+
+    async def _load_now(self) -> bool:
         archive = self._stored()
         first = not archive.opened
         loaded = await archive.load()
@@ -205,7 +244,20 @@ class AsyncHistory:
             raise ConfigurationError(
                 f"conversation {self.id!r} has not been read from its store yet: call reload(), or send something"
             )
+        if self._turn_lock.dropped:
+            self._note_dropped()
         return self._transcript
+
+    def _note_dropped(self) -> None:
+        """Look at what collected streams have left, where no turn runs that would do it."""
+        claim = AsyncTurnClaim()
+        try:
+            if self._turn_lock.try_acquire(claim):
+                for stream in tuple(self._turn_lock.dropped):
+                    stream._conclude_dropped()
+        finally:
+            claim.released = True
+            self._turn_lock.release(claim)
 
 
 def _not_saved(error: HomingError, reply: Reply[Any]) -> StoreError:

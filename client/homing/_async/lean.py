@@ -21,8 +21,8 @@ class AsyncLeanClient(httpx.AsyncClient):
     """An httpx client over our own transport, for exchanges only.
 
     Base URLs, redirects, authentication and event hooks are dealt with above it or not wanted, and
-    take 200 µs for each request. What remains is httpx's: its requests and responses, cookies,
-    closing.
+    take 200 µs for each request. What remains is httpx's: its requests and responses, closing.
+    It has no cookies of its own, which would be shared by all who use it (`core.cookies`).
     """
 
     def __init__(self, transport: AsyncTransport) -> None:
@@ -30,7 +30,7 @@ class AsyncLeanClient(httpx.AsyncClient):
         self._straight = transport
 
     def build_request(self, method: str, url: httpx.URL | str, **more: Any) -> httpx.Request:
-        """Build a request; takes what an exchange gives: headers, content, params, extensions."""
+        """Build a request; takes what an exchange gives: headers, content, params, cookies, extensions."""
         target = _parsed(url)
         if more["params"]:
             target = target.copy_with(params=more["params"])
@@ -48,8 +48,8 @@ class AsyncLeanClient(httpx.AsyncClient):
             extensions=more["extensions"],
         )
         request.read()
-        if self.cookies.jar:
-            self.cookies.set_cookie_header(request)
+        if more.get("cookies") is not None:
+            httpx.Cookies(more["cookies"]).set_cookie_header(request)
         return request
 
     async def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
@@ -58,8 +58,6 @@ class AsyncLeanClient(httpx.AsyncClient):
         response = await self._straight.handle_async_request(request)
         response.request = request
         response.stream = AsyncTimedStream(response, began)
-        if "set-cookie" in response.headers:
-            self.cookies.extract_cookies(response)
         return response
 
 

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 
 import anyio
+import anyio.lowlevel
 import httpcore
 import httpx
 
@@ -17,9 +18,13 @@ from .._sockets.runs import current_run, is_over, on_this_run, running_trio
 from .._sockets.trio import connect as connect_trio
 from ..core.call import Aborted, Call
 
-__all__ = ["AsyncBodyStream", "AsyncSocket", "AsyncWaiter", "connect", "current_run", "is_over"]
+__all__ = ["AsyncBodyStream", "AsyncSocket", "AsyncWaiter", "breathe", "connect", "current_run", "is_over"]
 
 AsyncBodyStream = httpx.AsyncByteStream
+
+
+breathe = anyio.lowlevel.checkpoint
+"""Lets other tasks run, where a flood would keep this one busy; cancellation strikes there."""
 
 
 class AsyncWaiter:

@@ -54,6 +54,8 @@ class AsyncPlacing:
 
     def begin(self) -> None:
         """Count the turn as one of its replica's."""
+        if self._channel.options.placement != "balanced":
+            return
         key = self._request.key
         if key is not None and self._counted is None and self._request.params is not None:
             self._counted = key

@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
+from ..core.redact import veil
 from ..errors import APIError
 from ..types import ChatCompletion
 from .stream import AsyncStream
@@ -74,6 +75,7 @@ class AsyncRawCompletions:
         **params: Unpack[CreateParams],
     ) -> AsyncRawResponse[Any]:
         """`create`, with status, headers and body beside the answer."""
+        veil(params)
         exchange = self._completions._exchange(messages, model, params, stream=stream)
         parsed: Any
         if stream:

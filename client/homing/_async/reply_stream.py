@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 from typing_extensions import Self
 
+from ..core.call import Aborted
 from ..core.draft import Draft, Place
 from ..core.encode import encode_message
 from ..core.hooks import call_hook, logger
+from ..core.interrupts import raise_interrupt
+from ..core.mutex import LOOK_AGAIN
 from ..core.parsed import parsed_reply
 from ..core.reading import Mode
 from ..core.telemetry import judge
@@ -21,8 +26,9 @@ from ..errors import APIError, ContextWindowExceeded, HomingError
 from ..reply import Reply
 from ..types import ChatCompletion
 from ..types.events import Finished, StreamEvent
-from .concurrency import Mutex, to_the_end
+from .concurrency import Alarm, is_this_thread, to_the_end
 from .stream import AsyncItemStream, AsyncTextIterator
+from .turn_lock import AsyncTurnClaim
 
 if TYPE_CHECKING:
     from .conversation import AsyncConversation
@@ -40,6 +46,11 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
 
     _mode: Mode = "events"
     _begun = False  # also where the constructor has failed: `__del__` looks at it
+    _settled = False
+    _recorded = False
+    _claim: AsyncTurnClaim | None = None
+    _reader = 0
+    _waiting: Alarm | None = None
 
     def __init__(
         self,
@@ -58,12 +69,19 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         self._place: Place | None = None
         self._stopped = False
         self._shortened = False
-        self._reading = Mutex()
+        self._reading = threading.Lock()  # held while somebody waits for the next item; nobody blocks on it
         self._failure: Exception | None = None
         self._reply: Reply[P] | None = None
         # What cannot be sent is refused here. The prompt is made when the turn has the floor.
         said = [encode_message(message) for message in draft.new or ()]
         super().__init__(conversation._request(self, said))
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        if self._begun and not self._ended:  # it has the turn lock and has sent nothing
+            self._ended = self._left_behind = True
+        self._begun = False
+        self._reading = threading.Lock()  # a thread of the parent may be reading
 
     @property
     def text(self) -> AsyncIterator[str]:
@@ -82,27 +100,62 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         """End the call at once, from any thread or task. What had come stays readable."""
         self._stopped = True  # first: the exchange may be about to be replaced
         super().cancel()
+        if self._claim is not None:
+            self._claim.alarm.ring()
 
     @property
     def being_read(self) -> bool:
         """Whether somebody is waiting for the next item right now."""
-        if self._reading.acquire_nowait():
-            self._reading.release()
-            return False
-        return True
+        return self._reading.locked()
 
-    async def interrupt(self) -> None:
-        """Stop the turn and let what had come enter the history; whoever reads it finds it ended."""
-        self.cancel()
-        await self._reading.acquire()
+    async def interrupt(self, patience: Callable[[float], float]) -> None:
+        """Stop the turn and let what had come enter the history; whoever reads it finds it ended.
+
+        ``patience`` shortens a wait to what the caller may still wait, and raises when that is nothing.
+        """
+        if self._ended and (self._settled or not self._begun):
+            return
+        held = False
         try:
-            await self.aclose()
+            self.cancel()
+            if self._reading.locked() and is_this_thread(self._reader):
+                return  # a signal handler has come in the middle of the reader's step, which ends now
+            held = True  # an interrupt may come right behind the call that takes it
+            held = self._reading.acquire(False)
+            while not held:
+                await self._wait_for_reader(patience)
+                held = self._reading.acquire(False)
+            if not self._ended:
+                await super().aclose()
+            elif self._begun:
+                await self._settle(None)
+        except HomingError:
+            raise
+        except BaseException as error:
+            if held or not self._reading.locked():  # else the reader sees to it
+                await self._end_turn(error)
+            raise
         finally:
-            self._reading.release()
+            if held:
+                self._stop_reading()
+
+    async def aclose(self) -> None:
+        """End the turn at once if it still runs, free its connection, and let what had come enter the history.
+
+        From any task or thread: whoever reads the stream finds it ended.
+        """
+        await self.interrupt(lambda wait: wait)
+
+    close = aclose  # async only
 
     async def _more(self, mode: Mode) -> bool:
-        await self._reading.acquire()
+        held = True  # an interrupt may come right behind the call that takes it
         try:
+            held = self._reading.acquire(False)
+            while not held:
+                await self._wait_for_reader(lambda wait: wait)
+                held = self._reading.acquire(False)
+            self._reader = threading.get_ident()
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 raise failure
@@ -112,8 +165,40 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             if more and self._exchange.at_end:
                 more = await self._finish_first(mode)
             return more
+        except HomingError:
+            raise
+        except Aborted:  # while it waited for the turn before
+            self._ended = True
+            return False
+        except BaseException as error:
+            await self._end_turn(error)
+            raise
         finally:
+            if held:
+                self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        try:
             self._reading.release()
+        except RuntimeError as error:  # an interrupt came before it was taken
+            raise_interrupt(error)
+        if self._waiting is not None:
+            self._waiting.ring()
+
+    async def _wait_for_reader(self, patience: Callable[[float], float]) -> None:
+        """Wait until whoever reads this stream may have stopped. Rare: two read one stream, or one ends it."""
+        alarm = self._waiting = self._waiting or Alarm()
+        await alarm.wait(patience(LOOK_AGAIN))
+
+    async def _end_turn(self, error: BaseException) -> None:
+        """An interrupt has ended the turn, wherever it came: free the connection and settle."""
+        if self._begun and not self._settled:
+            self._ended = True
+            self._exchange.stop()
+            try:
+                await self._exchange.aclose()
+            finally:
+                await self._settle(error)
 
     async def _finish_first(self, mode: Mode) -> bool:
         """Let the turn enter before its last items are handed out; return whether there are any."""
@@ -121,7 +206,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         try:
             while await super()._more(mode):
                 items += self._items
-        except Exception as error:
+        except HomingError as error:
             items = [item for item in items if not isinstance(item, Finished)]
             if not items:
                 raise
@@ -130,23 +215,35 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         return bool(items)
 
     async def _begin(self) -> None:
-        """Take the floor, look at the newest state, and make the prompt."""
-        conversation = self._conversation
-        floor = conversation._floor
-        await floor.take(conversation.id, conversation.on_busy, self)
+        """Take the turn lock, look at the newest state, and make the prompt."""
+        conversation, plan = self._conversation, self._exchange.plan
+        lock = conversation._turn_lock
+        claim = self._claim = AsyncTurnClaim(self)
         try:
+            await lock.acquire(
+                claim,
+                conversation.id,
+                conversation.on_busy,
+                until=plan.ends_at,
+                total=plan.total,
+                stopped=lambda: self._stopped,
+            )
+            await conversation._record_dropped()
             opened = await conversation._open(fresh=self._draft.at is None)
             self._place = self._draft.place(conversation._transcript, conversation.trim)
             if opened:  # and with it came settings
                 self._send(self._place)
+                self._exchange.end_at(plan.ends_at)
             else:
                 self._exchange.request.messages = self._place.prompt()
                 self._exchange.request.key = conversation.affinity_key
             self._exchange.placing.placed = conversation.affinity_key != conversation._fresh
+            self._begun = True
         except BaseException:
-            floor.leave()
+            claim.released = True  # first, and by itself: nothing can come in between
+            self._begun = False
+            lock.release(claim)
             raise
-        self._begun = True
 
     def _send(self, place: Place) -> None:
         """Begin the exchange anew with another prompt."""
@@ -169,34 +266,61 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         self._shortened = True
         key = self._exchange.request.key
         logger.info("the prompt was too long for the server: turns before number %d left out", place.start)
+        ends_at = self._exchange.plan.ends_at
         self._send(place)
+        self._exchange.end_at(ends_at)
         self._exchange.request.key = key  # placed already
         return True
 
     async def _settle(self, error: BaseException | None) -> None:
-        if not self._begun:
+        if not self._begun or self._settled:
             return
         try:
-            if error is None:
-                await self._finish()
-            elif not isinstance(error, Exception) and self.shows:
-                # The task was cancelled, or Ctrl-C came: the reader has left, and has seen what had come.
-                self._exchange.stop()
-                try:
-                    await self._finish()
-                except HomingError as failure:
-                    logger.warning("a stopped turn could not be saved: %s", failure)
+            try:
+                await self._conclude(error)
+            except HomingError:
+                raise
+            except BaseException:  # once more: the interrupt may have come before anything was done
+                with contextlib.suppress(HomingError):
+                    await self._conclude(error)
+                raise
         finally:
-            self._conversation._floor.leave()
+            claim = self._claim
+            assert claim is not None, "a turn that has begun has its claim"
+            claim.released = True  # first, and by itself: nothing can come in between
+            self._settled = True
+            self._conversation._turn_lock.release(claim)
+
+    async def _conclude(self, error: BaseException | None) -> None:
+        """Let the turn enter the history, where ``error`` is not a failure of it."""
+        if error is None:
+            await self._finish()
+        elif self.shows and self._is_interrupt(error):
+            # The task was cancelled, or a signal handler has raised: the reader has left, and has seen what had come.
+            self._exchange.stop()
+            try:
+                await self._finish()
+            except HomingError as failure:
+                logger.warning("a stopped turn could not be saved: %s", failure)
+
+    def _is_interrupt(self, error: BaseException) -> bool:
+        if isinstance(error, HomingError):
+            return False
+        return not isinstance(error, Exception) or self._exchange.accumulator.started
 
     async def _finish(self) -> None:
         """Let the turn enter the history."""
+        if not self._recorded:
+            await to_the_end(self._record)
+            call_hook(self._conversation._client._options.hooks.on_reply, self._reply)
+
+    async def _record(self) -> None:
         conversation = self._conversation
         place, turn, reply = self._concluded()
+        self._recorded = True
         self._reply = reply
         if self._draft.record:
-            await to_the_end(lambda: conversation._record(turn, place.upto, reply))
-        call_hook(conversation._client._options.hooks.on_reply, reply)
+            await conversation._record(turn, place.upto, reply)
 
     def _concluded(self) -> tuple[Place, Turn, Reply[P]]:
         """Make the turn and the reply of what has come, and count it."""
@@ -229,17 +353,41 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             message.pop("tool_calls", None)  # nobody will answer them
         return [message]
 
+    async def _settle_dropped(self) -> None:
+        await super()._settle_dropped()
+        conversation = self._conversation
+        claim = AsyncTurnClaim()
+        try:
+            if conversation._turn_lock.try_acquire(claim):  # else whoever has it has seen to this
+                await conversation._record_dropped()
+        finally:
+            claim.released = True
+            conversation._turn_lock.release(claim)
+
+    def _conclude_dropped(self) -> None:
+        """Let what had come of a stream that was collected enter the history, in memory; once."""
+        if self._recorded:
+            return
+        place, turn, reply = self._concluded()
+        self._recorded = True
+        self._reply = reply
+        if self._draft.record:
+            self._conversation._transcript.append(turn, upto=place.upto)
+        call_hook(self._conversation._client._options.hooks.on_reply, reply)
+
     def __del__(self) -> None:
-        if self._begun and not self._ended:
-            # Dropped without being closed: the turn is over, and the conversation must not stay locked.
-            # It is saved with the next turn; a destructor is no place to wait for a store.
-            self._ended = True
-            self._exchange.stop()
-            place, turn, self._reply = self._concluded()
-            if self._draft.record:
-                self._conversation._transcript.append(turn, upto=place.upto)
-            call_hook(self._conversation._client._options.hooks.on_reply, self._reply)
-            self._conversation._floor.leave()
+        try:
+            if self._begun and not self._ended:
+                # Dropped without being closed: the turn is over. What had come is recorded by whoever comes next,
+                # with the lock: a finalizer runs anywhere, and is no place to wait, or to call anybody.
+                self._ended = self._settled = True
+                self._conversation._turn_lock.dropped.append(self)
+                self._exchange.finalize(self)
+            else:
+                super().__del__()
+        finally:
+            if self._claim is not None:
+                self._claim.released = True  # last: what was dropped comes before the next turn
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,7 +8,6 @@ and replaces the pool and the way of the bytes.
 from __future__ import annotations
 
 import functools
-import os
 import ssl
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import httpcore
 import httpx
 
 from ..core.call import EXTENSION, Aborted, Call
+from ..core.forked import renew_after_fork
 from ..core.pool import Origin, Pool, Ticket
 from ..core.transport import (
     KEEPALIVE_EXPIRY,
@@ -30,6 +30,10 @@ from ..errors import ConfigurationError
 from .body import AsyncBody
 from .connection import AsyncAnswer, AsyncConnection
 from .network import AsyncWaiter, connect, current_run, is_over
+
+LOOK_FOR_ROOM = 1.0
+"""Seconds after which a request that waits for one of ``max_connections`` looks again: a response that was
+collected instead of closed makes room without telling anybody."""
 
 BODY = "homing.body"
 """Key of the `AsyncBody` in ``httpx.Response.extensions``: httpx wraps ``response.stream``."""
@@ -70,8 +74,11 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self._keepalive_expiry = keepalive_expiry
         self._clock = clock
         self._run: object = None
-        self._process = os.getpid()
         self.pool = self._new_pool()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._run = None  # the parent's; nothing of it is left in the pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return its answer as soon as the head is there."""
@@ -83,17 +90,24 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         elif not isinstance(call, Call):
             raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {call!r}")
         origin = origin_of(request.url)
+        taken: list[AsyncConnection] = []  # also where an interrupt keeps a call from returning it
         try:
-            connection, answer = await self._exchange(request, origin, call, read_timeout)
+            answer = await self._exchange(request, origin, call, read_timeout, taken)
+            body = AsyncBody(
+                taken[-1], answer, functools.partial(self._take_back, self.pool, origin), self.pool.dropped
+            )
+            response = httpx.Response(
+                answer.status,
+                headers=answer.headers,
+                stream=body,
+                extensions={**answer.extensions, BODY: body},
+            )
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise as_httpx_error(error) from error
-        body = AsyncBody(connection, answer, functools.partial(self._take_back, self.pool, origin))
-        response = httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=body,
-            extensions={**answer.extensions, BODY: body},
-        )
+        except BaseException:
+            for connection in taken:
+                self.pool.discard(connection)
+            raise
         answer.headers, answer.extensions = [], {}  # the response has its own; the body is kept as long as a stream
         if answer.response is None:
             response.headers.encoding = "ascii"  # plain heads hold nothing else; httpx would decode all to find out
@@ -111,16 +125,22 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             await connection.wire.socket.closed()
 
     async def _exchange(
-        self, request: httpx.Request, origin: Origin, call: Call, read_timeout: float | None
-    ) -> tuple[AsyncConnection, AsyncAnswer]:
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        call: Call,
+        read_timeout: float | None,
+        taken: list[AsyncConnection],
+    ) -> AsyncAnswer:
+        """Return the answer of the connection that has been ``taken`` last."""
         # A body that is bytes can be sent a second time, an iterator cannot.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
         fresh = False
         while True:
-            connection = await self._acquire(request, origin, call, fresh=fresh)
+            connection = await self._acquire(request, origin, call, taken, fresh=fresh)
             try:
-                return connection, await connection.send(request, content, call, read_timeout)
+                return await connection.send(request, content, call, read_timeout)
             except BaseException as error:
                 self.pool.discard(connection)
                 if fresh or content is None or not self._was_stale(connection, call, error):
@@ -135,31 +155,35 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             return False
         return call.sent_at is None or call.clock() - call.sent_at < STALE_NOTICE
 
-    async def _acquire(self, request: httpx.Request, origin: Origin, call: Call, *, fresh: bool) -> AsyncConnection:
+    async def _acquire(
+        self, request: httpx.Request, origin: Origin, call: Call, taken: list[AsyncConnection], *, fresh: bool
+    ) -> AsyncConnection:
         timeouts = request.extensions.get("timeout", {})
         while True:
-            connection = None if fresh else self.pool.take_idle(origin, now=self._clock())
+            connection = None if fresh else self.pool.take_idle(origin, taken, now=self._clock())
             if connection is None:
-                connection = await self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
-            if connection is None:
-                return await self._open(request, origin, call, timeouts.get("connect"))
+                ticket = await self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
+                connection = ticket.connection
+                if connection is None:
+                    return await self._open(request, origin, call, timeouts.get("connect"), ticket, taken)
+                taken.append(connection)
             if not connection.is_stale():
                 return connection
             self.pool.discard(connection)
 
     async def _checkout(
         self, origin: Origin, call: Call, timeout: float | None, *, fresh: bool
-    ) -> AsyncConnection | None:
-        """Return an idle connection, or None with leave to open one."""
+    ) -> Ticket[AsyncConnection]:
+        """Return a ticket with an idle connection, or with leave to open one."""
         waiter = AsyncWaiter()
         ticket: Ticket[AsyncConnection] = Ticket(origin, waiter.set)
-        self.pool.checkout(ticket, now=self._clock(), fresh=fresh)
-        if ticket.served:
-            return ticket.connection
         try:
+            self.pool.checkout(ticket, now=self._clock(), fresh=fresh)
+            if ticket.served:
+                return ticket
             call.attach(waiter.set)
             try:
-                in_time = await waiter.wait(call.allowance(timeout))
+                in_time = await self._wait_for_room(waiter, call, timeout)
             finally:
                 call.detach()
             if call.aborted:
@@ -171,9 +195,28 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self.pool.withdraw(ticket, now=self._clock())
             raise
-        return ticket.connection
+        return ticket
 
-    async def _open(self, request: httpx.Request, origin: Origin, call: Call, timeout: float | None) -> AsyncConnection:
+    async def _wait_for_room(self, waiter: AsyncWaiter, call: Call, timeout: float | None) -> bool:
+        """Wait until ``waiter`` is set, and return whether it was in time."""
+        began = call.clock()
+        while True:
+            left = call.allowance(None if timeout is None else max(0.0, began + timeout - call.clock()))
+            if await waiter.wait(LOOK_FOR_ROOM if left is None else min(left, LOOK_FOR_ROOM)):
+                return True
+            if left is not None and left <= LOOK_FOR_ROOM:
+                return False
+            self.pool.admit()
+
+    async def _open(
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        call: Call,
+        timeout: float | None,
+        ticket: Ticket[AsyncConnection],
+        taken: list[AsyncConnection],
+    ) -> AsyncConnection:
         scheme, host, port = origin
         try:
             if scheme == "https" and self._context is None:
@@ -187,10 +230,11 @@ class AsyncTransport(httpx.AsyncBaseTransport):
                 call=call,
             )
         except BaseException:
-            self.pool.failed()
+            self.pool.failed(ticket)
             raise
         connection = AsyncConnection(_core_origin(origin), socket)
-        self.pool.opened(connection)
+        taken.append(connection)
+        self.pool.opened(connection, ticket)
         return connection
 
     def _take_back(self, pool: Pool[AsyncConnection], origin: Origin, connection: AsyncConnection) -> None:
@@ -202,13 +246,12 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             pool.discard(connection)
 
     def _check_home(self) -> None:
-        """Leave behind the connections of a process that forked or a loop that ended; refuse to mix loops."""
+        """Leave behind the connections of a loop that ended; refuse to mix loops."""
         run = current_run()
-        if run is self._run and os.getpid() == self._process:
+        if run is self._run:
             return
-        forked = os.getpid() != self._process
         held = self.pool.in_use + self.pool.idle
-        if held and not forked and self._run is not None and not is_over(self._run):
+        if held and self._run is not None and not is_over(self._run):
             raise ConfigurationError(
                 "this client is in use by another event loop, which still runs: make one client for each "
                 "loop (connections cannot change loops), or close this one there first"
@@ -217,7 +260,6 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             connection.wire.socket.drop()
         self.pool = self._new_pool()
         self._run = run
-        self._process = os.getpid()
 
     def _new_pool(self) -> Pool[AsyncConnection]:
         return Pool(

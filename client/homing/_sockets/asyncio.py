@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -19,9 +18,10 @@ from typing import Any, cast
 import anyio
 import httpcore
 
-from ..core.transport import SOCKET_OPTIONS
+from ..core.call import hang_up
+from ..core.transport import SOCKET_OPTIONS, numeric
 from .base import AsyncSocket
-from .runs import on_this_run
+from .runs import on_this_run, soon_on_this_run
 
 RECEIVE_LIMIT = 256 * 1024
 """Bytes kept for a consumer that does not read, before the kernel is asked to hold the sender back."""
@@ -48,12 +48,8 @@ async def connect(
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Iterable[Any]:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # The loop would send even an address to a thread.
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return numeric(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 async def _connect_first(addresses: Iterable[Any], deadline: float) -> socket.socket:
@@ -139,8 +135,10 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, raw: socket.socket) -> None:
+        super().__init__()
         self._loop = loop
         self._raw = raw
+        self._dropped = False
         self._transport = cast(asyncio.Transport, None)  # until connection_made
         self._parts: list[bytes] = []
         self._size = 0
@@ -154,6 +152,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._writable: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[None] = loop.create_future()
         self._close_from_anywhere = on_this_run(self.close)
+        self._close_soon = soon_on_this_run(self.close)
 
     # What asyncio calls
 
@@ -239,6 +238,8 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._close_from_anywhere()
 
     def close(self) -> None:
+        if self._dropped:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -257,8 +258,14 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         await asyncio.wait([self._lost])
 
     def drop(self) -> None:
-        self._ended = True
+        self._ended = self._dropped = True
         self._raw.close()
+
+    def finalize(self) -> None:
+        if self._dropped:
+            return
+        hang_up(self._raw)  # the engine stops at once, whatever blocks the loop
+        self._close_soon()
 
     def is_readable(self) -> bool:
         return self._ended or bool(self._parts)

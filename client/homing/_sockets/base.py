@@ -8,9 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from ..core.forked import renew_after_fork
+
 
 class AsyncSocket(ABC):
     """A connected byte stream, TLS included. Timeouts in seconds, None for no limit."""
+
+    def __init__(self) -> None:
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self.drop()
 
     @abstractmethod
     async def recv(self, timeout: float | None) -> bytes:
@@ -37,7 +45,14 @@ class AsyncSocket(ABC):
 
     @abstractmethod
     def drop(self) -> None:
-        """Free the file descriptor of a connection whose event loop or process is no more."""
+        """Free the file descriptor of a connection whose event loop is no more, or another process's.
+
+        Touches nothing but the descriptor: after a fork the loop and its selector are the parent's too.
+        """
+
+    @abstractmethod
+    def finalize(self) -> None:
+        """End the connection that nobody refers to any more. For finalizers: in any thread, takes no lock."""
 
     @abstractmethod
     def is_readable(self) -> bool:

@@ -44,6 +44,21 @@ def on_this_run(action: Callable[[], Any]) -> Callable[[], None]:
     return call
 
 
+def soon_on_this_run(action: Callable[[], Any]) -> Callable[[], None]:
+    """Return a function that lets ``action`` be done here, soon, whichever thread calls it: also a finalizer,
+    in the middle of anything."""
+    run: Any = current_run()
+    schedule = run.call_soon_threadsafe if isinstance(run, asyncio.AbstractEventLoop) else run.run_sync_soon
+
+    def call() -> None:
+        try:
+            schedule(action)
+        except RuntimeError:  # it has ended, and everything in it; trio's RunFinishedError is one too
+            pass
+
+    return call
+
+
 def running_trio() -> Any:
     """Return the trio module when this is a trio task, else None. (asyncio may be its host.)"""
     trio = sys.modules.get("trio")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import ssl
 from typing import Any, cast
 
 import anyio
 import httpcore
 
+from ..core.call import hang_up
+from ..core.timers import LATE_GRACE
 from ..core.transport import READ_SIZE, SOCKET_OPTIONS
 from .base import AsyncSocket
-
-LATE_GRACE = 0.01
-"""Seconds trio gets to fetch what has already arrived when the deadline has passed."""
+from .runs import soon_on_this_run
 
 
 async def connect(
@@ -46,8 +46,10 @@ class TrioSocket(AsyncSocket):
     """httpcore's stream for trio."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        super().__init__()
         self._stream = stream
         self._raw = stream.get_extra_info("socket")
+        self._close_soon = soon_on_this_run(self._raw.close)
 
     async def recv(self, timeout: float | None) -> bytes:
         if timeout is not None and timeout < LATE_GRACE:
@@ -58,10 +60,7 @@ class TrioSocket(AsyncSocket):
         await self._stream.write(data, timeout)
 
     def abort(self) -> None:
-        try:
-            self._raw.shutdown(socket.SHUT_RDWR)
-        except OSError:  # closed already
-            pass
+        hang_up(self._raw)
 
     def close(self) -> None:
         self._raw.close()
@@ -70,7 +69,15 @@ class TrioSocket(AsyncSocket):
         """trio's close is immediate."""
 
     def drop(self) -> None:
-        self._raw.close()
+        descriptor = self._raw.detach()  # its close would tell trio
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def finalize(self) -> None:
+        if self._raw.fileno() < 0:
+            return
+        hang_up(self._raw)
+        self._close_soon()
 
     def is_readable(self) -> bool:
         return bool(self._stream.get_extra_info("is_readable"))

@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Callable
+from collections import deque
+from collections.abc import Iterator, Callable, Sequence
 from typing import cast
 
 import httpcore
 import httpx
 
 from ..core.call import Aborted
+from ..core.decoding import slice_size
 from ..core.framing import LAST_CHUNK, ChunkedBody
 from ..core.transport import CHUNKED, as_httpx_error
 from .concurrency import shielded
 from .connection import Answer, Connection, Content
-from .network import BodyStream
+from .network import BodyStream, breathe
+
+IN_A_ROW = 64
+"""Pieces after which other tasks get a turn. One read may bring ten thousand, and none of them waits; packed
+ones are a megabyte each."""
 
 
 class Body(BodyStream):
@@ -27,14 +33,21 @@ class Body(BodyStream):
     """
 
     def __init__(
-        self, connection: Connection, answer: Answer, release: Callable[[Connection], None]
+        self,
+        connection: Connection,
+        answer: Answer,
+        release: Callable[[Connection], None],
+        dropped: deque[Connection],
     ) -> None:
+        """``release`` takes the connection back; ``dropped`` takes it if this is collected instead of closed."""
         self._connection = connection
         self._wire = connection.wire
         self._answer = answer
         self._release = release
+        self._dropped = dropped
         self._closed = False
         self._begun = False
+        self._in_a_row = 0
         framing = answer.framing
         self._chunks = ChunkedBody() if framing == CHUNKED else None
         self._left = framing if answer.response is None and framing >= 0 else None
@@ -63,6 +76,9 @@ class Body(BodyStream):
                     return b""
                 self._hand_over(chunks)
             self._begun = True
+            self._in_a_row += 1
+            if self._in_a_row % IN_A_ROW == 0:
+                breathe()
             for part in self._parts:
                 return part
             self._begun = False
@@ -106,6 +122,17 @@ class Body(BodyStream):
         self._wire.unread(rest[len(LAST_CHUNK) :])
         self._chunks, self._left = None, 0
         return True
+
+    def finalize(self) -> None:
+        """End the connection of a body that nobody will read on. For finalizers: in any thread, takes no lock."""
+        if not self._closed:
+            self._closed = True
+            self._connection.finalize()
+            self._dropped.append(self._connection)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.finalize()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -162,17 +189,55 @@ class Body(BodyStream):
         response.close()
 
 
+class Slices(BodyStream):
+    """A packed body in slices so short that what each unpacks to is bounded."""
+
+    def __init__(self, stream: BodyStream, encodings: Sequence[str]) -> None:
+        self._stream = stream
+        self._pieces = stream.__iter__()
+        self._encodings = encodings
+        self._size = 0
+        self._piece = b""
+        self._at = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._size:
+            self._size = slice_size(self._encodings)  # here it may raise httpx's error
+        while self._at >= len(self._piece):
+            self._piece, self._at = self._pieces.__next__(), 0
+        begin, self._at = self._at, self._at + self._size
+        return self._piece[begin : self._at]
+
+    def close(self) -> None:
+        """Close the body, and what is still open of reading it."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+        self._stream.close()
+
+
 class Pieces:
     """The body of an answer that another transport has brought, or one that has to be decoded: the same for reading."""
 
     def __init__(self, response: httpx.Response) -> None:
+        self._in_a_row = 0
         plain = response.headers.get("content-encoding", "identity") == "identity"
-        body = response.stream if plain else response.iter_bytes()
-        self._pieces = cast("Iterator[bytes]", body).__iter__()
+        body = cast("BodyStream", response.stream)
+        if plain:
+            self._pieces = body.__iter__()
+        else:
+            response.stream = Slices(body, response.headers.get_list("content-encoding", split_commas=True))
+            self._pieces = response.iter_bytes()
 
     def read(self) -> bytes:
         """Return the next piece, ``b""`` at the end. Raises httpx's errors."""
         for piece in self._pieces:
+            self._in_a_row += 1
+            if self._in_a_row % IN_A_ROW == 0:
+                breathe()
             if piece:
                 return piece
         return b""

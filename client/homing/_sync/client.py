@@ -5,33 +5,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.request import getproxies
 
 import httpx
 from typing_extensions import Self, Unpack
 
 from ..core.accumulate import Accumulator
+from ..core.forked import renew_after_fork
 from ..core.hooks import Hooks
+from ..core.interrupts import import_whole
 from ..core.options import AffinityChoice, Changes, Options
 from ..core.placement import Placement
 from ..core.readiness import Ready
+from ..core.redact import Veiled, veil
 from ..core.request import Request
 from ..core.resume_style import ResumeChoice
 from ..core.retry import RetryPolicy
 from ..core.sentinel import NOT_GIVEN, NotGiven
-from ..core.settings import ApiKey, ProxyToken
+from ..core.settings import MAX_RESPONSE_BYTES, ApiKey, ProxyToken
 from ..core.telemetry import Totals
 from ..core.timers import Timeout
-from ..core.transport import covers
+from ..core.transport import covers, with_proxies
 from ..errors import ConfigurationError, HomingError
 from .attempt import Channel
 from .completions import Chat
+from .dropped import settle_dropped
 from .exchange import Exchange
-from .floor import Floors
 from .lean import LeanClient
 from .models import Models
 from .transport import Transport
+from .turn_lock import TurnLocks
 
 if TYPE_CHECKING:
     from ..core.trim import Trim
@@ -70,6 +74,8 @@ class Client:
       by ``GET /v1/models``, and one that leads to the least busy of them is taken.
     - ``http_client``: your own httpx client, for proxies or certificates of your own. You close it.
     - ``default_headers``, ``default_query``: sent with every request.
+    - ``max_response_bytes``: bytes of an answer, streamed or whole, after decompression: 256 MiB, which no
+      honest reply comes near; None for no limit. What is longer ends in `ResponseTooLarge`.
     - ``resume``: ``"auto"`` (the default) goes on with a streamed reply that breaks after something was
       shown, where server and model are known to do that; ``"never"`` raises; a `ResumeStyle` says how.
     - ``hooks``: what to call when something happens.
@@ -95,31 +101,39 @@ class Client:
         http_client: httpx.Client | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         resume: ResumeChoice = "auto",
         hooks: Hooks | None = None,
     ) -> None:
-        options = Options.resolve(
-            base_url,
-            api_key=api_key,
-            proxy_token=proxy_token,
-            model=model,
-            timeout=Timeout() if isinstance(timeout, NotGiven) else timeout,
-            cold_start_timeout=cold_start_timeout,
-            max_retries=max_retries,
-            retry=retry,
-            affinity=affinity,
-            placement=placement,
-            default_headers=default_headers,
-            default_query=default_query,
-            resume=resume,
-            hooks=hooks,
-        )
-        if http_client is not None and not isinstance(http_client, httpx.Client):
-            raise ConfigurationError(
-                f"http_client must be an httpx.Client, got {type(http_client).__name__}"
+        try:
+            options = Options.resolve(
+                base_url,
+                api_key=api_key,
+                proxy_token=proxy_token,
+                model=model,
+                timeout=Timeout() if isinstance(timeout, NotGiven) else timeout,
+                cold_start_timeout=cold_start_timeout,
+                max_retries=max_retries,
+                retry=retry,
+                affinity=affinity,
+                placement=placement,
+                default_headers=default_headers,
+                default_query=default_query,
+                max_response_bytes=max_response_bytes,
+                resume=resume,
+                hooks=hooks,
             )
+            if http_client is not None and not isinstance(http_client, httpx.Client):
+                raise ConfigurationError(
+                    f"http_client must be an httpx.Client, got {type(http_client).__name__}"
+                )
+            channel = _channel(options, http_client)
+        except Exception as error:  # noqa: BLE001 - raised again
+            # A traceback with locals would show what was given, here and in what was called.
+            del base_url, api_key, proxy_token, default_headers, default_query
+            raise error.with_traceback(None) from None
         self._owned = http_client is None
-        self._use(_channel(options, http_client), Floors())
+        self._use(channel, TurnLocks(options.clock))
 
     @classmethod
     def from_modal(
@@ -140,16 +154,20 @@ class Client:
         """
         from ..integrations.modal import server_url
 
-        return cls(server_url(app, name, environment=environment), **settings)
+        given: Any = Veiled(settings)  # for a traceback that shows locals
+        del settings
+        return cls(server_url(app, name, environment=environment), **given)
 
-    def _use(self, channel: Channel, floors: Floors) -> None:
+    def _use(self, channel: Channel, turn_locks: TurnLocks) -> None:
         self._channel = channel
-        self._floors = floors
+        self._turn_locks = turn_locks
         self._options = channel.options
         self.chat = Chat(self)
         self.models = Models(self)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_options"):
+            return f"<{type(self).__name__}, not made yet>"  # in the traceback of a constructor that failed
         return f"<{type(self).__name__} {self._options.base_url} {self._options.learnt.readiness.state}>"
 
     def __enter__(self) -> Self:
@@ -161,7 +179,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. A client passed as ``http_client`` stays open: it is yours."""
+        """Close the connections. A client passed as ``http_client`` stays open: it is yours.
+
+        Streams that were dropped instead of closed are settled: their turns are saved.
+        """
+        settle_dropped(self._options.learnt.dropped)
         if self._owned:
             self._channel.http.close()
 
@@ -179,13 +201,29 @@ class Client:
     def with_options(self, **changes: Unpack[Changes]) -> Self:
         """Return a cheap copy with other settings, which shares connections and what is known of the server.
 
+        What the server has handed to one caller (cookies, tokens, the model's name) stays with that caller: a
+        copy with another key, token, header or query has its own.
         Takes the constructor's arguments except ``base_url`` and ``http_client``. Close only the original.
         """
         copy = object.__new__(type(self))
         copy._owned = False
         channel = self._channel
-        copy._use(Channel(channel.options.changed(**changes), channel.http, channel.watched), self._floors)
+        try:
+            options = channel.options.changed(**changes)
+        except ConfigurationError as error:
+            del changes  # for a traceback that shows locals
+            raise error.with_traceback(None) from None
+        copy._use(Channel(options, channel.http, channel.watched), self._turn_locks)
         return copy
+
+    def __copy__(self) -> Self:
+        return self.with_options()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or deep-copied, for it holds connections and credentials: make "
+            "one in each process, or take with_options() for a copy"
+        )
 
     def conversation(
         self,
@@ -207,8 +245,10 @@ class Client:
         needed: `load_conversation` reads at once, and refuses an id that is not there.
         """
         # Here, since stores, tools and trimming come with it: a client that only completes chats needs none of them.
+        import_whole(f"{__package__}.conversation")
         from .conversation import Conversation
 
+        veil(defaults)
         return Conversation(
             self,
             id,
@@ -240,6 +280,7 @@ class Client:
         when there is none, `StoreError` when the store fails, and `ConfigurationError` when a newer Homing
         has written it.
         """
+        veil(defaults)
         conversation = self.conversation(
             id, model=model, tools=tools, on_busy=on_busy, store=store, trim=trim, **defaults
         )
@@ -282,21 +323,33 @@ class Client:
     ) -> Exchange:
         lookup = None
         if request.params is not None and request.params.get("model") is None:
-            learnt = self._options.learnt
+            options = self._options
             lookup = Exchange(
                 self._channel,
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
-                satisfied=lambda: learnt.model is not None,
+                satisfied=lambda: options.served_model is not None,
             )
         return Exchange(
             self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed
         )
 
 
+class ProxiedClient(httpx.Client):
+    """httpx's own client, for what our transport does not cover."""
+
+    def __init__(self) -> None:
+        super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=4.0))
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        if not self.is_closed:
+            ProxiedClient.__init__(self)
+
+
 def _channel(options: Options, http_client: httpx.Client | None) -> Channel:
     if http_client is not None:
         return Channel(options, http_client, watched=False)
-    if covers(httpx.URL(options.base_url), proxies=getproxies()):
+    proxies = getproxies()
+    if covers(httpx.URL(options.base_url), proxies=proxies):
         return Channel(options, LeanClient(Transport()), watched=True)
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=4.0)
-    return Channel(options, httpx.Client(limits=limits), watched=False)
+    return Channel(options, with_proxies(ProxiedClient, proxies), watched=False)

@@ -13,7 +13,9 @@ from typing_extensions import Unpack
 from ..core.accumulate import Accumulator
 from ..core.completion_request import chat_request, choices_asked_for, split_call_options
 from ..core.encode import message_list
+from ..core.interrupts import import_whole
 from ..core.options import AffinityChoice
+from ..core.redact import veil, veiled
 from ..core.resume_style import ResumeChoice
 from ..core.schema import check_model
 from ..core.sentinel import NOT_GIVEN, NotGiven
@@ -46,6 +48,7 @@ class Completions:
 
     - ``extra_headers``, ``extra_query``, ``extra_body``: added to the request as they are;
     - ``timeout``: a `Timeout`, a number of seconds for the whole call, or None for no limit;
+    - ``max_response_bytes``: as the client's, for this call;
     - ``affinity_key``: which replica to reach: equal keys reach the same one. Without it the key is
       derived from the messages up to the first user message, so that a growing list keeps its
       replica; ``affinity="none"`` sends no key;
@@ -74,6 +77,7 @@ class Completions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        max_response_bytes: int | NotGiven | None = NOT_GIVEN,
         resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
@@ -91,6 +95,7 @@ class Completions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        max_response_bytes: int | NotGiven | None = NOT_GIVEN,
         resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
@@ -108,6 +113,7 @@ class Completions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        max_response_bytes: int | NotGiven | None = NOT_GIVEN,
         resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
@@ -124,6 +130,7 @@ class Completions:
         affinity: AffinityChoice | None = None,
         affinity_key: str | None = None,
         timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+        max_response_bytes: int | NotGiven | None = NOT_GIVEN,
         resume: ResumeChoice | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_query: Mapping[str, Any] | None = None,
@@ -131,6 +138,7 @@ class Completions:
         **params: Unpack[CompletionParams],
     ) -> ChatCompletion | Stream:
         """Ask for a completion. With ``stream=True`` returns when the server has accepted the request."""
+        extra_headers, extra_query = veiled(extra_headers), veiled(extra_query)
         exchange = self._exchange(
             messages,
             model,
@@ -139,6 +147,7 @@ class Completions:
                 "affinity": affinity,
                 "affinity_key": affinity_key,
                 "timeout": timeout,
+                "max_response_bytes": max_response_bytes,
                 "resume": resume,
                 "extra_headers": extra_headers,
                 "extra_query": extra_query,
@@ -162,6 +171,7 @@ class Completions:
 
         The request goes out with the first event asked for.
         """
+        veil(params)
         exchange = self._exchange(
             messages, model, {**params, "response_format": response_format}, stream=True
         )
@@ -183,8 +193,10 @@ class Completions:
         the token limit, `ContentFilterFinishReasonError`, and `APIResponseValidationError` when the
         model's text does not fit.
         """
+        import_whole("homing.core.parsed")
         from ..core.parsed import parse_completion  # few need it, and it builds models
 
+        veil(params)
         check_model(response_format)
         exchange = self._exchange(
             messages, model, {**params, "response_format": response_format}, stream=False
@@ -211,7 +223,7 @@ class Completions:
             options,
             params,
             encoded,
-            model=model or options.model or options.learnt.model,
+            model=model or options.served_model,
             stream=stream,
             affinity=strategy,
             key=key,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import math
-import signal
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from ..core.call import Aborted, Call
+from ..core.call import Aborted, Call, Expired, hang_up
+from ..core.timers import LATE_GRACE
+from ..core.interrupts import Deferral, raise_interrupt
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,6 +33,12 @@ T = TypeVar("T")
 POLL = 1.0
 """Seconds after which the watchdog looks whether the deadline has moved nearer."""
 
+UNREAD = 64 << 20
+"""Bytes that are thrown away of a connection that is broken off: several times what systems buffer."""
+
+LATE_POLL = 0.05
+"""Seconds after which it looks again whether somebody waits for a server whose time is over."""
+
 
 class Alarm:
     """Wakes one waiting thread; may be rung before it waits, and any number of times."""
@@ -45,59 +50,24 @@ class Alarm:
 
     def ring(self) -> None:
         """Wake the waiter, or the next one to come."""
-        with contextlib.suppress(RuntimeError):  # rung already
+        try:
             self._silence.release()
+        except RuntimeError as error:  # rung already
+            raise_interrupt(error)
 
     def wait(self, seconds: float) -> bool:
         """Wait until rung, at most ``seconds``; return whether it was rung."""
         return self._silence.acquire(timeout=seconds)
 
 
-class Mutex:
-    """One holder at a time, first come first served; any thread may release it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._free = True
-        self._waiters: list[threading.Event] = []
-
-    def acquire_nowait(self) -> bool:
-        """Take it if it is free."""
-        with self._lock:
-            taken, self._free = self._free, False
-            return taken
-
-    def acquire(self) -> None:
-        """Wait until it is free, and take it."""
-        with self._lock:
-            if self._free:
-                self._free = False
-                return
-            turn = threading.Event()
-            self._waiters.append(turn)
-        try:
-            turn.wait()
-        except BaseException:  # KeyboardInterrupt arrives here
-            with self._lock:
-                waiting = turn in self._waiters
-                if waiting:
-                    self._waiters.remove(turn)
-            if not waiting:
-                self.release()
-            raise
-
-    def release(self) -> None:
-        """Hand it to the longest waiter, or free it."""
-        with self._lock:
-            if self._waiters:
-                self._waiters.pop(0).set()
-            else:
-                self._free = True
-
-
 def current() -> object:
-    """What runs this code: two equal answers mean that waiting for the other would be for ever."""
+    """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
     return threading.get_ident()
+
+
+def is_this_thread(ident: int) -> bool:
+    """Whether a thread waits for itself: what runs here is a signal handler, in the middle of what it would wait for."""
+    return ident == threading.get_ident()
 
 
 def shielded(action: Callable[[], T]) -> T:
@@ -105,32 +75,25 @@ def shielded(action: Callable[[], T]) -> T:
     return action()
 
 
-DEFERRED = (signal.SIGINT, signal.SIGTERM)
-"""Signals whose handlers raise, by default or by custom: Ctrl-C, and what ends a worker."""
-
-
 def to_the_end(action: Callable[[], T]) -> T:
-    """Carry ``action`` through although Ctrl-C is pressed; the interrupt is delivered afterwards.
+    """Carry ``action`` through whatever signals come; their handlers are called afterwards.
 
     Handlers run in the main thread only, between any two bytecodes. So while the action runs there, they are
     kept waiting.
     """
     if threading.current_thread() is not threading.main_thread():
         return action()
-    handlers = {number: signal.getsignal(number) for number in DEFERRED}
-    came: list[tuple[int, FrameType | None]] = []
+    deferral = Deferral()
     try:
-        for number, handler in handlers.items():
-            if callable(handler):  # the system's own defaults end the process whatever we do
-                signal.signal(number, lambda *call: came.append(call))
+        deferral.begin()
         return action()
     finally:
-        for number, handler in handlers.items():
-            if callable(handler):
-                signal.signal(number, handler)
-        with contextlib.ExitStack() as late:  # each is called, although one before has raised
-            for call in reversed(came):
-                late.callback(handlers[signal.Signals(call[0])], *call)  # type: ignore[arg-type]
+        deferral.end()
+
+
+def without_signals(action: Callable[[], T]) -> T:
+    """Do ``action`` as `to_the_end` does. (Tasks have no need: what a handler raises there ends the event loop.)"""
+    return to_the_end(action)
 
 
 def face(store: AnyStore) -> Store:
@@ -215,33 +178,50 @@ class Guard:
         self._call = call
         self._socket: socket.socket | None = None
         self._expired = False
-        self._closed = threading.Event()
+        self._closed = Alarm()  # not an Event: an interrupt can leave that locked, and the watchdog waiting
+        self._began: float | None = None
+        """When what `run` is doing has begun; None while it does nothing, and nobody waits for the server."""
         self._watchdog: threading.Thread | None = None
 
     def attach(self, response: httpx.Response) -> None:
         """Learn which connection it is."""
-        stream = response.extensions.get("network_stream")
+        self._attach(response.extensions.get("network_stream"))
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """What a request needs for it."""
+        return {"trace": self._trace}
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        # A new connection, known before its first answer, whose head may never end. (httpcore tells it.)
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._attach(info["return_value"])
+
+    def _attach(self, stream: Any) -> None:
         self._socket = stream.get_extra_info("socket") if stream is not None else None
         if self._socket is not None and self._watchdog is None:
             self._watchdog = threading.Thread(target=self._watch, name="homing-watchdog", daemon=True)
             self._watchdog.start()
 
     def run(self, action: Callable[[], T]) -> T:
-        """Do ``action``; raise `TimeoutError` at the call's deadline, `Aborted` after `abort`."""
+        """Do ``action``; raise `Expired` at the call's deadline, `Aborted` after `abort`."""
         if self._call.aborted:
             raise Aborted
+        self._began = self._call.clock()
         try:
             result = action()
         except Exception:
             if self._call.aborted:
                 raise Aborted from None
             if self._expired:
-                raise TimeoutError from None
+                raise Expired from None
             raise
+        finally:
+            self._began = None
         if self._call.aborted:
             raise Aborted
         if self._expired:
-            raise TimeoutError
+            raise Expired
         return result
 
     def abort(self) -> None:
@@ -249,9 +229,14 @@ class Guard:
         self._call.abort()
         self._break()
 
+    def finalize(self) -> None:
+        """End the connection of a response that nobody refers to any more. For finalizers: takes no lock."""
+        self._closed.ring()
+        hang_up(self._socket)
+
     def close(self) -> None:
         """Stop watching."""
-        self._closed.set()
+        self._closed.ring()
         self._socket = None
 
     def _watch(self) -> None:
@@ -259,15 +244,24 @@ class Guard:
             deadline = self._call.deadline
             left = None if deadline is None else deadline - self._call.clock()
             if left is not None and left <= 0:
-                self._expired = True
-                self._break()
-                return
+                began = self._began
+                if began is not None and self._call.clock() - began >= LATE_GRACE:
+                    self._expired = True
+                    self._break()
+                    return
+                left = LATE_POLL
             if self._closed.wait(POLL if left is None else min(left, POLL)):
                 return
 
     def _break(self) -> None:
         broken = self._socket
-        if broken is not None:
-            # The plain method also under TLS: ssl's own would tear its state from under the reader.
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(broken, socket.SHUT_RDWR)
+        if broken is None:
+            return
+        hang_up(broken)
+        try:
+            # What a flood has left in the kernel would keep the reader busy for seconds. (Plain, also under TLS.)
+            for _ in range(UNREAD // (1 << 20)):
+                if not socket.socket.recv(broken, 1 << 20):
+                    break
+        except OSError as error:
+            raise_interrupt(error)

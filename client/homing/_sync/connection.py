@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import h11
 import httpcore
 import httpx
 
 from ..core.call import Aborted, Call
+from ..core.failures import HEAD_TOO_LARGE
 from ..core.framing import HeadEnd
-from ..core.heads import HEAD_LIMIT, plain_answer, plain_request
+from ..core.heads import HEAD_LIMIT, MAX_HEADS, plain_answer, plain_request
 from ..core.transport import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
-from .network import Socket
+from .network import Socket, breathe
 
 
 class Content:
@@ -52,6 +54,8 @@ class Wire(httpcore.NetworkStream):
     def _begin_state(self) -> None:
         self._head = HeadEnd()
         self._in_head = True
+        self._heads = 0
+        self._late = False
         self._left: int | None = None
         self._framed = True
         self._unread = b""
@@ -81,11 +85,9 @@ class Wire(httpcore.NetworkStream):
             call.sent_at = call.clock()
         head = b""
         while True:
-            data = self.receive()
+            data = self._receive_in_head()
             if not data:
                 return head
-            if call.first_byte_at is None:
-                call.first_byte_at = call.clock()
             end = self._head.feed(data)
             if end is not None:
                 self.unread(data[end:])
@@ -158,6 +160,8 @@ class Wire(httpcore.NetworkStream):
         if self._severed:
             raise httpcore.ReadError("the response was closed before its end")
         if not self._in_head:
+            if self._unread:
+                breathe()
             data = self._at_most(max_bytes, self.receive())
             if self._left is not None:
                 data = self._at_most(self._left, data)
@@ -166,13 +170,31 @@ class Wire(httpcore.NetworkStream):
         call = self.call
         if call.sent_at is None and self._written:
             call.sent_at = call.clock()
-        data = self.receive()
+        data = self._receive_in_head()
         if not data:
             return data
-        if call.first_byte_at is None:
-            call.first_byte_at = call.clock()
         end = self._head.feed(data)
-        return data if end is None else self._at_most(end, data)
+        if end is None:
+            return data
+        self._heads += 1
+        if self._heads > MAX_HEADS:
+            why = f"more than {MAX_HEADS} interim answers"
+            raise httpcore.RemoteProtocolError(why) from h11.RemoteProtocolError(why, HEAD_TOO_LARGE)
+        return self._at_most(end, data)
+
+    def _receive_in_head(self) -> bytes:
+        """As `receive`, but past the deadline once only: nobody but the server makes a head late."""
+        if self._unread:
+            breathe()
+        data = self.receive()
+        call = self.call
+        if call.first_byte_at is None and data:
+            call.first_byte_at = call.clock()
+        late = call.is_late()
+        if late and self._late:
+            raise httpcore.ReadTimeout
+        self._late = late
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """For httpcore: send, the head together with a small body."""
@@ -308,6 +330,11 @@ class Connection:
         """Close the socket at once."""
         self.wire.call.detach()
         self.wire.socket.close()
+
+    def finalize(self) -> None:
+        """Close the socket of a connection that nobody refers to any more: see `Socket.finalize`."""
+        self.wire.call.aborted = True
+        self.wire.socket.finalize()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} served={self.served} reusable={self.is_reusable()}>"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 from typing_extensions import Unpack
@@ -14,6 +14,7 @@ from ..core.affinity import check_key, fork_keys, new_key
 from ..core.completion_request import chat_request, check_turn, split_call_options
 from ..core.draft import Draft
 from ..core.header import Header
+from ..core.redact import veil
 from ..core.schema import check_model
 from ..core.settings import check_mapping
 from ..core.tool_pairs import Submission, ToolResults, as_models, pending_calls
@@ -24,11 +25,11 @@ from ..core.trim import Trim
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ..types import ChatCompletionMessageToolCall
-from .floor import OnBusy
 from .history import History
 from .parse_stream import ParseStream
 from .reply_stream import ReplyStream
 from .tool_loop import RunStream
+from .turn_lock import OnBusy
 
 if TYPE_CHECKING:
     from ..types.params import ParseParams, RunParams, TurnParams
@@ -77,7 +78,7 @@ class Conversation(History):
         if self._tools is not None:
             defaults["tools"] = definitions(self._tools)
         super().__init__(
-            client._floors,
+            client,
             id or new_key(),
             Header(
                 new_key() if affinity_key is None else check_key(affinity_key),
@@ -92,7 +93,12 @@ class Conversation(History):
             own_key=affinity_key is not None,
         )
         self.trim = trim
-        self._client = client
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied, for it holds its client: pass its to_dict() on and go "
+            "on with from_dict(client, data), load it from a store, or fork() it"
+        )
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -104,11 +110,13 @@ class Conversation(History):
         time any other name is sent too, so that a newer server can be used to the full. Raises the errors of
         `homing.errors`.
         """
+        veil(params)
         return self._turn([user_message(content)], params, shows=False).reply()
 
     def stream(self, content: Content, **params: Unpack[TurnParams]) -> ReplyStream[None]:
         """Say ``content`` and stream the reply: a context manager and an iterator over typed events,
         ``.text`` over text only. The request goes out with the first item asked for."""
+        veil(params)
         return self._turn([user_message(content)], params)
 
     def parse(
@@ -124,6 +132,7 @@ class Conversation(History):
         was cut at the token limit, `ContentFilterFinishReasonError`, `RefusalError`, and
         `APIResponseValidationError` when it does not fit.
         """
+        veil(params)
         check_count(repair, "repair", least=0)
         check_model(response_format)
         draft = Draft([user_message(content)])
@@ -148,6 +157,7 @@ class Conversation(History):
         `MaxRoundsExceeded`, `ToolError` with ``on_tool_error="raise"``, `LengthFinishReasonError` and
         `StreamInterrupted` when a call was cut, and the other errors of `homing.errors`.
         """
+        veil(params)
         return self._run(Draft([user_message(content)]), tools, params, shows=False).reply()
 
     def run_stream(
@@ -155,6 +165,7 @@ class Conversation(History):
     ) -> RunStream:
         """`run`, streamed: the events of each reply, ``round.started``, and ``tool.started``, ``tool.finished``
         or ``tool.failed`` for each call."""
+        veil(params)
         return self._run(Draft([user_message(content)]), tools, params)
 
     @property
@@ -194,16 +205,19 @@ class Conversation(History):
 
         That turn and all that followed are replaced when the new reply has ended; if it fails, they stay.
         """
+        veil(params)
         return self._turn([user_message(content)], params, shows=False, at=turn).reply()
 
     def stream_edit(
         self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]
     ) -> ReplyStream[None]:
         """`edit`, streamed. Stopped early, what had come is kept in place of what was."""
+        veil(params)
         return self._turn([user_message(content)], params, at=turn)
 
     def aside(self, content: Content, **params: Unpack[TurnParams]) -> Reply:
         """Ask on this context, on the same replica, without recording it: a title, a summary."""
+        veil(params)
         return self._turn([user_message(content)], params, shows=False, record=False).reply()
 
     # -- forks ---------------------------------------------------------------------------------
@@ -306,6 +320,7 @@ class Conversation(History):
 
     def _checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse what the caller got wrong, before anything is sent or waited for."""
+        veil(params)
         check_turn({**self.defaults, **params})
         return dict(params)
 
@@ -322,7 +337,7 @@ class Conversation(History):
             options,
             params,
             prompt,
-            model=self.model or options.model or options.learnt.model,
+            model=self.model or options.served_model,
             stream=True,
             affinity=options.affinity,
             key=self.affinity_key,

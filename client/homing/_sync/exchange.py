@@ -12,23 +12,25 @@ from ..core.call import Aborted
 from ..core.chunks import M, parse_answer
 from ..core.completion_request import first_model
 from ..core.failures import stream_failure
-from ..core.hooks import call_hook, logger
+from ..core.hooks import call_hook, logger, report_retry, report_wait
+from ..core.interrupts import raise_interrupt
 from ..core.join import NotContinued
 from ..core.ledger import Ledger
 from ..core.readiness import Ticket
 from ..core.reading import Item, Mode, Reading
+from ..core.redact import disarm
 from ..core.request import Request
 from ..core.resume import failed_to_resume, not_resumed, veto
 from ..core.resume_style import owner_of
 from ..core.resumption import Resumption
-from ..core.telemetry import REPLICA_HEADER, Stopwatch, Telemetry, note_usage
-from ..core.turn import Broken, Deliver, Effect, Hold, Plan, Result, Send, Sleep, attempts, cause_of
+from ..core.telemetry import Stopwatch, Telemetry, note_usage, replica_of
+from ..core.turn import Broken, Deliver, Effect, Hold, Plan, Result, Send, attempts, cause_of
 from ..core.watch import Watch
 from ..errors import APIConnectionError, APIError, APIStatusError, HomingError, StreamInterrupted
 from ..types import ChatCompletion, ModelList
-from ..types.events import Waiting
 from .attempt import Attempt, Channel
 from .concurrency import Alarm
+from .dropped import settle_dropped
 from .placing import Placing
 
 
@@ -120,7 +122,11 @@ class Exchange:
 
     def parsed(self, model: type[M]) -> M:
         """Read the body that has been fetched as ``model``."""
-        return parse_answer(self.content, model, secrets=self._attempt.secrets)
+        try:
+            return parse_answer(self.content, model, secrets=self._attempt.secrets)
+        except HomingError as error:
+            disarm(error)
+            raise
 
     @property
     def at_end(self) -> bool:
@@ -155,6 +161,9 @@ class Exchange:
         if isinstance(error, Aborted):
             self._over = True
             return
+        if not isinstance(error, HomingError):
+            logger.debug("a call ended by %s", type(error).__name__, exc_info=error)
+        disarm(error, self._attempt.secrets)
         told: BaseException = error
         if isinstance(error, HomingError):
             told = self._as_told(error)
@@ -178,13 +187,37 @@ class Exchange:
         self._attempt.abort()
         self._alarm.ring()
 
+    def end_at(self, when: float | None) -> None:
+        """Let the call be over at ``when``, on the clock: it takes the place of another, which began before."""
+        self.plan.ends_at = self._attempt.ends_at = when
+        if self._lookup is not None:
+            self._lookup.end_at(when)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been done for it."""
+        return self._effect is not None or (self._lookup is not None and self._lookup.begun)
+
+    def finalize(self, stream: object) -> None:
+        """End the connection of a call whose ``stream`` was collected; whoever calls next does the rest.
+
+        For finalizers: in any thread, takes no lock.
+        """
+        if self._lookup is not None:
+            self._lookup._attempt.finalize()
+        self._attempt.finalize()
+        self._options.learnt.dropped.append(stream)
+
     def close(self) -> None:
         """Give the connection back if its answer is read, else close it at once."""
         self._over = True
         if self._lookup is not None:
             self._lookup.close()
         self.placing.end()
-        self._steps.close()
+        try:
+            self._steps.close()
+        except ValueError as error:  # a handler or another thread closes it in the middle of a step, which ends now
+            raise_interrupt(error)
         self._attempt.release()
         interrupted = self.stopped and not self.accumulator.complete
         self._watch.end(self.request, self.telemetry, self._came, interrupted=interrupted)
@@ -205,7 +238,7 @@ class Exchange:
             waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes
         )
         if self.response is not None:
-            telemetry.replica = self.response.headers.get(REPLICA_HEADER)
+            telemetry.replica = replica_of(self.response.headers)
             self._stopwatch.fill(telemetry, self._options.clock())
         note_usage(telemetry, self.accumulator.usage)
         self._ledger.fill(telemetry)
@@ -214,6 +247,9 @@ class Exchange:
     # -- performing ----------------------------------------------------------------------------
 
     def _step(self) -> Iterable[Item] | None:
+        dropped = self._options.learnt.dropped
+        if dropped:
+            settle_dropped(dropped)
         self._watch.begin(self.request, self._options)
         if self._lookup is not None:
             return self._look_up(self._lookup)
@@ -230,7 +266,7 @@ class Exchange:
         elif isinstance(effect, Hold):
             if effect.notice is not None and not self._noticed:
                 self._noticed = True
-                self._report(effect.notice)
+                report_wait(self._options.hooks, effect.notice)
                 # A stream of bare chunks or of text has no place for it.
                 return [effect.notice] if self.mode == "events" else []
             self._noticed = False
@@ -240,7 +276,7 @@ class Exchange:
             else:
                 self._advance(None)
         else:
-            self._report_retry(effect)
+            report_retry(self._options.hooks, effect.notice, cause_of(effect.notice.error))
             self._pause(effect.seconds, until_rung=False)
             self._advance(None)
         return None
@@ -253,17 +289,22 @@ class Exchange:
         if self.stopped:
             raise Aborted
         self._lookup = None
-        learnt = self._options.learnt
-        if learnt.model is None:
+        options, learnt = self._options, self._options.learnt
+        model = options.served_model
+        if model is None:
             models = lookup.parsed(ModelList)
-            learnt.model = first_model(models)
-            learnt.owner = owner_of(models, learnt.model)
+            model = first_model(models)
+            learnt.models.tell(options, model)
+            learnt.owner = owner_of(models, model)
         if self.request.params is not None:
-            self.request.params["model"] = learnt.model
+            self.request.params["model"] = model
         self.plan.waited = lookup.plan.waited
         return None
 
     def _advance(self, result: Result) -> None:
+        failed = result.error if isinstance(result, Broken) else result
+        if failed is not None:
+            disarm(failed, self._attempt.secrets)  # hooks are told of it
         try:
             self._effect = self._steps.send(result)
         except StopIteration:
@@ -279,23 +320,6 @@ class Exchange:
         if self.stopped:
             raise Aborted
 
-    def _report(self, notice: Waiting) -> None:
-        logger.info(
-            "waiting for a replica: %.1f s of at most %.0f s, attempt %d, next in %.2f s (%s)",
-            notice.elapsed,
-            notice.deadline,
-            notice.attempt,
-            notice.next_in,
-            notice.cause,
-        )
-        call_hook(self._options.hooks.on_wait, notice)
-
-    def _report_retry(self, effect: Sleep) -> None:
-        notice = effect.notice
-        cause = cause_of(notice.error)
-        logger.info("attempt %d failed (%s), next in %.2f s", notice.attempt, cause, notice.next_in)
-        call_hook(self._options.hooks.on_retry, notice)
-
     # -- sending and reading -------------------------------------------------------------------
 
     def _send(self, *, with_key: bool) -> Exception | None:
@@ -303,6 +327,7 @@ class Exchange:
         attempt, resumption = self._attempt, self._resumption
         if resumption is not None:
             return self._send_rest(resumption, with_key=with_key)
+        attempt.received = 0
         failure = attempt.send(self.request, with_key=with_key)
         self._stopwatch = Stopwatch(attempt.started)
         if failure is None and self.request.stream:
@@ -343,7 +368,7 @@ class Exchange:
                     raise
                 except (httpx.HTTPError, httpx.StreamError) as error:
                     if not self.accumulator.complete:
-                        raise stream_failure(error) from error
+                        raise stream_failure(error, attempt.secrets) from error
                     data = None  # all was said; only the usage report is lost
                 if data is None:
                     return reading.end(self.mode)
@@ -352,7 +377,7 @@ class Exchange:
                 progress = reading.progress
                 if progress:
                     self._stopwatch.piece(now)
-                attempt.heard(now, progress=progress)
+                attempt.heard(now, len(data), progress=progress)
                 if not self.accumulator.done:
                     return items
                 attempt.drain()

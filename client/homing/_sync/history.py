@@ -7,27 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.draft import check_undo
 from ..core.header import Header
+from ..core.hooks import logger
+from ..core.markdown import harmless
 from ..core.telemetry import Totals
 from ..core.transcript import Transcript, Turn
 from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
 from ..reply import Reply
 from .archive import Archive
-from .concurrency import to_the_end
-from .floor import Floor, Floors, OnBusy
+from .concurrency import to_the_end, without_signals
+from .turn_lock import TurnClaim, OnBusy
 
 if TYPE_CHECKING:
+    from .client import Client
     from .concurrency import AnyStore
 
 
 class History:
     """The lasting half of an `Conversation`: turns and settings, in memory and in a store.
 
-    What changes them happens on the floor, one at a time, and enters the store first.
+    What changes them holds the turn lock, and enters the store first.
     """
 
     def __init__(
         self,
-        floors: Floors,
+        client: Client,
         conversation_id: str,
         header: Header,
         transcript: Transcript,
@@ -51,9 +54,10 @@ class History:
         # A key that no turn has used yet and nobody has chosen: placement may exchange it for another.
         self._fresh = None if own_key else header.affinity_key
         self._transcript = transcript
-        self._floor = Floor() if store is None else floors.of(store, conversation_id)
+        self._client = client
+        self._turn_lock = client._turn_locks.of(store, conversation_id)
         self._archive = (
-            None if store is None else Archive(store, conversation_id, self._floor, is_new=is_new)
+            None if store is None else Archive(store, conversation_id, self._turn_lock, is_new=is_new)
         )
 
     @property
@@ -73,13 +77,15 @@ class History:
 
     def undo(self, n: int = 1) -> tuple[Turn, ...]:
         """Take back the last ``n`` turns, in the store too, and return them."""
-        self._floor.take(self.id, self.on_busy)
+        claim = TurnClaim()
         try:
+            self._begin_change(claim)
             self._open(fresh=False)
             kept, undone = check_undo(self._transcript.turns, n)
             to_the_end(lambda: self._take_over(kept))
         finally:
-            self._floor.leave()
+            claim.released = True
+            self._turn_lock.release(claim)
         return undone
 
     def save(self) -> None:
@@ -88,12 +94,14 @@ class History:
         Turns save themselves. Raises `VersionConflict`, and `StoreError` when the store fails again.
         """
         self._stored()
-        self._floor.take(self.id, self.on_busy)
+        claim = TurnClaim()
         try:
+            self._begin_change(claim)
             self._open(fresh=False)
             to_the_end(lambda: self._take_over(self._transcript.turns))
         finally:
-            self._floor.leave()
+            claim.released = True
+            self._turn_lock.release(claim)
 
     def reload(self) -> None:
         """Take over the newest state from the store: after a `VersionConflict`, or to look before the first turn.
@@ -101,12 +109,14 @@ class History:
         Turns that could not be saved are dropped. Raises `ConversationNotFound` when there is none.
         """
         self._stored()
-        self._floor.take(self.id, self.on_busy)
+        claim = TurnClaim()
         try:
+            self._begin_change(claim)
             if not self._load():
                 raise ConversationNotFound(f"there is no conversation {self.id!r} in the store")
         finally:
-            self._floor.leave()
+            claim.released = True
+            self._turn_lock.release(claim)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the conversation as plain data, ready for JSON. `from_dict` reads it back.
@@ -122,14 +132,39 @@ class History:
         return self._known().to_markdown()
 
     def _repr_markdown_(self) -> str:
-        return self.transcript()
+        return harmless(self.transcript())
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_archive"):
+            return f"<{type(self).__name__}, not made yet>"  # in the traceback of a constructor that failed
         archive = self._archive
         turns = len(self._transcript.turns) if archive is None or archive.opened else "not loaded"
         return f"<{type(self).__name__} {self.id} turns={turns}>"
 
-    # -- with the floor ------------------------------------------------------------------------
+    # -- with the turn lock --------------------------------------------------------------------
+
+    def _begin_change(self, claim: TurnClaim) -> None:
+        """Wait for the turn lock, no longer than one of the client's calls may take in all."""
+        options = self._client._options
+        total = options.timeout.total
+        until = None if total is None else options.clock() + total
+        self._turn_lock.acquire(claim, self.id, self.on_busy, until=until, total=total)
+        self._record_dropped()
+
+    def _record_dropped(self) -> None:
+        """Let what had come of collected streams enter the history, before anything else does."""
+        dropped = self._turn_lock.dropped
+        while dropped:
+            dropped[0]._conclude_dropped()
+            dropped[0]._conversation._save_quietly()
+            dropped.popleft()
+
+    def _save_quietly(self) -> None:
+        """Save what a collected stream has left; what cannot be saved now is saved with this object's next turn."""
+        try:
+            to_the_end(lambda: self._take_over(self._transcript.turns))
+        except HomingError as failure:
+            logger.warning("a stopped turn could not be saved: %s", failure)
 
     def _open(self, *, fresh: bool) -> bool:
         """Bring in the stored state where it is not known yet; return whether something was brought in.
@@ -147,11 +182,15 @@ class History:
                     f"conversation {self.id!r} has moved on, and this object holds an older state: "
                     "reload() brings the newest, then look and try again",
                     expected=archive.version,
-                    found=self._floor.version,
+                    found=self._turn_lock.version,
                 )
         return self._load()
 
     def _load(self) -> bool:
+        """Take over what the store holds, in one step: what is known of the store and what stands here are one."""
+        return without_signals(self._load_now)
+
+    def _load_now(self) -> bool:
         archive = self._stored()
         first = not archive.opened
         loaded = archive.load()
@@ -206,7 +245,20 @@ class History:
             raise ConfigurationError(
                 f"conversation {self.id!r} has not been read from its store yet: call reload(), or send something"
             )
+        if self._turn_lock.dropped:
+            self._note_dropped()
         return self._transcript
+
+    def _note_dropped(self) -> None:
+        """Look at what collected streams have left, where no turn runs that would do it."""
+        claim = TurnClaim()
+        try:
+            if self._turn_lock.try_acquire(claim):
+                for stream in tuple(self._turn_lock.dropped):
+                    stream._conclude_dropped()
+        finally:
+            claim.released = True
+            self._turn_lock.release(claim)
 
 
 def _not_saved(error: HomingError, reply: Reply[Any]) -> StoreError:

@@ -22,8 +22,8 @@ class LeanClient(httpx.Client):
     """An httpx client over our own transport, for exchanges only.
 
     Base URLs, redirects, authentication and event hooks are dealt with above it or not wanted, and
-    take 200 µs for each request. What remains is httpx's: its requests and responses, cookies,
-    closing.
+    take 200 µs for each request. What remains is httpx's: its requests and responses, closing.
+    It has no cookies of its own, which would be shared by all who use it (`core.cookies`).
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -31,7 +31,7 @@ class LeanClient(httpx.Client):
         self._straight = transport
 
     def build_request(self, method: str, url: httpx.URL | str, **more: Any) -> httpx.Request:
-        """Build a request; takes what an exchange gives: headers, content, params, extensions."""
+        """Build a request; takes what an exchange gives: headers, content, params, cookies, extensions."""
         target = _parsed(url)
         if more["params"]:
             target = target.copy_with(params=more["params"])
@@ -49,8 +49,8 @@ class LeanClient(httpx.Client):
             extensions=more["extensions"],
         )
         request.read()
-        if self.cookies.jar:
-            self.cookies.set_cookie_header(request)
+        if more.get("cookies") is not None:
+            httpx.Cookies(more["cookies"]).set_cookie_header(request)
         return request
 
     def send(self, request: httpx.Request, **_: Any) -> httpx.Response:
@@ -59,8 +59,6 @@ class LeanClient(httpx.Client):
         response = self._straight.handle_request(request)
         response.request = request
         response.stream = TimedStream(response, began)
-        if "set-cookie" in response.headers:
-            self.cookies.extract_cookies(response)
         return response
 
 

@@ -21,24 +21,38 @@ from typing import Any
 import httpcore
 import httpx
 
-from ..core.call import Aborted, Call
-from ..core.transport import READ_SIZE, SOCKET_OPTIONS
+from ..core.call import Aborted, Call, hang_up
+from ..core.interrupts import raise_interrupt
+from ..core.forked import renew_after_fork
+from ..core.transport import READ_SIZE, SOCKET_OPTIONS, numeric
 
 BodyStream = httpx.SyncByteStream
 
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 
 
+def breathe() -> None:
+    """Let others run. (Threads do that by themselves.)"""
+
+
 class Waiter:
     """Wakes one thread, which waits once."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self.set = self._event.set
+        # Not an Event: whoever is interrupted while it waits for one may leave it locked, and the waker waiting.
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Wake the waiter."""
+        try:
+            self._unset.release()
+        except RuntimeError as error:  # set already
+            raise_interrupt(error)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until set, and return whether it was in time."""
-        return self._event.wait(timeout)
+        return self._unset.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
 
 
 def current_run() -> object:
@@ -61,6 +75,10 @@ class Socket:
         self._arrives = _reading(raw)
         self._empty = False
         """Whether nothing is likely to be there: then waiting comes first, and saves a system call."""
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self.drop()
 
     def recv(self, timeout: float | None) -> bytes:
         """Return what has come, waiting for it if nothing has; ``b""`` at the end of the connection.
@@ -85,11 +103,14 @@ class Socket:
                 if timeout is not None:
                     if deadline is None:
                         deadline = time.monotonic() + timeout
-                    else:  # TLS may need several rounds for one byte of content
+                    else:  # TLS may need several rounds for one byte of content, and some never bring any
                         timeout = deadline - time.monotonic()
+                        if timeout <= 0:
+                            raise httpcore.ReadTimeout
                 if not (_wait(raw, timeout, writing=True) if writing else self._arrives(timeout)):
                     raise httpcore.ReadTimeout
         except (OSError, ValueError) as error:  # ValueError: closed meanwhile, so that there is nothing to wait for
+            raise_interrupt(error)
             raise httpcore.ReadError(str(error)) from error
 
     def send(self, data: bytes, timeout: float | None) -> None:
@@ -109,15 +130,14 @@ class Socket:
             except ssl.SSLWantReadError:
                 writing = False
             except OSError as error:
+                raise_interrupt(error)
                 raise httpcore.WriteError(str(error)) from error
             if not _wait(raw, timeout, writing=writing):
                 raise httpcore.WriteTimeout
 
     def abort(self) -> None:
         """End the connection, and with it whatever blocks on it. From any thread."""
-        # The plain method also under TLS: ssl's own would tear its state from under the reader.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._raw, socket.SHUT_RDWR)
+        hang_up(self._raw)
 
     def close(self) -> None:
         """Close at once, with no word to the other side."""
@@ -128,7 +148,12 @@ class Socket:
         """Wait until the file descriptor is free, after `close`. (It is.)"""
 
     def drop(self) -> None:
-        """Free the file descriptor of a connection whose process is no more."""
+        """Free the file descriptor of a connection that is another process's."""
+        self._raw.close()
+
+    def finalize(self) -> None:
+        """End the connection that nobody refers to any more. For finalizers: in any thread, takes no lock."""
+        hang_up(self._raw)
         self._raw.close()
 
     def is_readable(self) -> bool:
@@ -165,7 +190,8 @@ def connect(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
-        raw = _connect_first(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), deadline, call)
+        addresses = numeric(host, port) or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        raw = _connect_first(addresses, deadline, call)
         try:
             if ssl_context is not None:
                 raw = _start_tls(raw, ssl_context, server_hostname, deadline, call)
@@ -174,8 +200,10 @@ def connect(
             raise
         return Socket(raw)
     except TimeoutError as error:
+        raise_interrupt(error)
         raise httpcore.ConnectTimeout(str(error)) from error
     except OSError as error:  # ssl.SSLError and socket.gaierror are
+        raise_interrupt(error)
         raise httpcore.ConnectError(str(error)) from error
 
 
@@ -204,6 +232,7 @@ def _connect_first(addresses: list[Any], deadline: float | None, call: Call) -> 
             return candidate
         except OSError as error:  # TimeoutError is one
             candidate.close()
+            raise_interrupt(error)
             failure = error
         except BaseException:
             candidate.close()
@@ -230,7 +259,7 @@ def _start_tls(
                 except ssl.SSLWantWriteError:
                     writing = True
                 left = None if deadline is None else deadline - time.monotonic()
-                if not _wait(wrapped, left, writing=writing):
+                if (left is not None and left <= 0) or not _wait(wrapped, left, writing=writing):
                     raise TimeoutError("the TLS handshake timed out")
     except BaseException:
         wrapped.close()

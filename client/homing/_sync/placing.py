@@ -55,6 +55,8 @@ class Placing:
 
     def begin(self) -> None:
         """Count the turn as one of its replica's."""
+        if self._channel.options.placement != "balanced":
+            return
         key = self._request.key
         if key is not None and self._counted is None and self._request.params is not None:
             self._counted = key

@@ -10,6 +10,7 @@ import httpx
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
+from ..core.redact import veil
 from ..errors import APIError
 from ..types import ChatCompletion
 from .stream import Stream
@@ -75,6 +76,7 @@ class RawCompletions:
         **params: Unpack[CreateParams],
     ) -> RawResponse[Any]:
         """`create`, with status, headers and body beside the answer."""
+        veil(params)
         exchange = self._completions._exchange(messages, model, params, stream=stream)
         parsed: Any
         if stream:

@@ -22,7 +22,7 @@ P = TypeVar("P")
 
 
 class Rounds(ReplyStream[P]):
-    """The reply to a turn in which the model may be asked again. It holds the floor from the first to the last.
+    """The reply to a turn in which the model may be asked again. It holds the turn lock from the first to the last.
 
     `_after` decides, when a reply has come, whether there is more to do.
     """

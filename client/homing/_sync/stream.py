@@ -11,9 +11,10 @@ import httpx
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from ..core.hooks import logger
+from ..core.forked import renew_after_fork
+from ..core.interrupts import import_whole
 from ..core.reading import Item, Mode
-from ..errors import APIError
+from ..errors import APIError, HomingError
 from ..types import ChatCompletion, ChatCompletionChunk
 from ..types.events import ContentDelta, StreamEvent
 from .exchange import Exchange
@@ -33,6 +34,7 @@ class ItemStream(Generic[T]):
     """
 
     _mode: Mode = "chunks"
+    _ended = True  # also where the constructor has failed: `__del__` looks at it
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -40,6 +42,14 @@ class ItemStream(Generic[T]):
         # once keep the garbage collector busy.
         self._items: Iterator[Item] = iter(())
         self._ended = False
+        self._left_behind = False
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        """What has begun is the parent's: it alone reads it, ends it and records it."""
+        if not self._ended and self._exchange.begun:
+            self._ended = self._left_behind = True
+            self._items = iter(())
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +72,8 @@ class ItemStream(Generic[T]):
     def _more(self, mode: Mode) -> bool:
         """Fetch the next items; return whether there may be more."""
         if self._ended:
+            if self._left_behind:
+                raise HomingError("this stream was begun before fork(): only the process that began it can read it")
             return False
         try:
             self._exchange.mode = mode
@@ -125,10 +137,14 @@ class ItemStream(Generic[T]):
             self._settle(None)
 
 
+    def _settle_dropped(self) -> None:
+        """Called once, when the stream had been collected before its end, by whoever uses the client next."""
+        self._exchange.close()
+
     def __del__(self) -> None:
-        if not self._ended and self._exchange.plan.sent:
-            logger.debug("a stream was dropped without being closed; its connection is closed now")
-            self._exchange.stop()
+        if not self._ended and self._exchange.begun:
+            self._ended = True
+            self._exchange.finalize(self)
 
 
 class Stream(ItemStream[ChatCompletionChunk]):
@@ -184,6 +200,7 @@ class ChatStream(ItemStream[StreamEvent]):
         completion = self.current_completion_snapshot
         if self._response_format is None:
             return completion
+        import_whole("homing.core.parsed")
         from ..core.parsed import parse_completion  # few need it, and it builds models
 
         parsed: ParsedChatCompletion[Any] = parse_completion(completion, self._response_format)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..core.controls import one_line
 from ..core.draft import Draft, Place
 from ..core.hooks import logger
 from ..core.reading import Item
@@ -17,8 +18,8 @@ from ..types import ChatCompletion
 from ..types.events import Finished
 from ..types.tool_events import RoundStarted
 from .concurrency import Crew
-from .floor import INSIDE
 from .rounds import Rounds
+from .turn_lock import INSIDE
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -105,7 +106,7 @@ class RunStream(Rounds[None]):
         return Finished(self._exchange.accumulator.finish_reason)
 
     def _work(self, jobs: list[Job]) -> None:
-        inside = INSIDE.set((*INSIDE.get(), self._conversation._floor))
+        inside = INSIDE.set((*INSIDE.get(), self._conversation._turn_lock))
         try:
             self._crew.work([job for job in jobs if job.waits], at_once=self._run.at_once)
         finally:
@@ -113,8 +114,8 @@ class RunStream(Rounds[None]):
         for job in jobs:
             if job.tool is not None and job.error is not None:
                 # Its words, which may be secret, are for those who turn debugging on.
-                logger.warning("the tool %s failed: %s", job.name, type(job.error).__name__)
-                logger.debug("the tool %s failed", job.name, exc_info=job.error)
+                logger.warning("the tool %s failed: %s", one_line(job.name), type(job.error).__name__)
+                logger.debug("the tool %s failed", one_line(job.name), exc_info=job.error)
 
     def _in_later_rounds(self, params: Mapping[str, Any]) -> dict[str, Any]:
         choice = later_choice({**self._conversation.defaults, **params})

@@ -9,7 +9,6 @@ and replaces the pool and the way of the bytes.
 from __future__ import annotations
 
 import functools
-import os
 import ssl
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import httpcore
 import httpx
 
 from ..core.call import EXTENSION, Aborted, Call
+from ..core.forked import renew_after_fork
 from ..core.pool import Origin, Pool, Ticket
 from ..core.transport import (
     KEEPALIVE_EXPIRY,
@@ -31,6 +31,10 @@ from ..errors import ConfigurationError
 from .body import Body
 from .connection import Answer, Connection
 from .network import Waiter, connect, current_run, is_over
+
+LOOK_FOR_ROOM = 1.0
+"""Seconds after which a request that waits for one of ``max_connections`` looks again: a response that was
+collected instead of closed makes room without telling anybody."""
 
 BODY = "homing.body"
 """Key of the `Body` in ``httpx.Response.extensions``: httpx wraps ``response.stream``."""
@@ -71,8 +75,11 @@ class Transport(httpx.BaseTransport):
         self._keepalive_expiry = keepalive_expiry
         self._clock = clock
         self._run: object = None
-        self._process = os.getpid()
         self.pool = self._new_pool()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._run = None  # the parent's; nothing of it is left in the pool
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return its answer as soon as the head is there."""
@@ -84,17 +91,24 @@ class Transport(httpx.BaseTransport):
         elif not isinstance(call, Call):
             raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {call!r}")
         origin = origin_of(request.url)
+        taken: list[Connection] = []  # also where an interrupt keeps a call from returning it
         try:
-            connection, answer = self._exchange(request, origin, call, read_timeout)
+            answer = self._exchange(request, origin, call, read_timeout, taken)
+            body = Body(
+                taken[-1], answer, functools.partial(self._take_back, self.pool, origin), self.pool.dropped
+            )
+            response = httpx.Response(
+                answer.status,
+                headers=answer.headers,
+                stream=body,
+                extensions={**answer.extensions, BODY: body},
+            )
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise as_httpx_error(error) from error
-        body = Body(connection, answer, functools.partial(self._take_back, self.pool, origin))
-        response = httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=body,
-            extensions={**answer.extensions, BODY: body},
-        )
+        except BaseException:
+            for connection in taken:
+                self.pool.discard(connection)
+            raise
         answer.headers, answer.extensions = [], {}  # the response has its own; the body is kept as long as a stream
         if answer.response is None:
             response.headers.encoding = "ascii"  # plain heads hold nothing else; httpx would decode all to find out
@@ -112,16 +126,22 @@ class Transport(httpx.BaseTransport):
             connection.wire.socket.closed()
 
     def _exchange(
-        self, request: httpx.Request, origin: Origin, call: Call, read_timeout: float | None
-    ) -> tuple[Connection, Answer]:
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        call: Call,
+        read_timeout: float | None,
+        taken: list[Connection],
+    ) -> Answer:
+        """Return the answer of the connection that has been ``taken`` last."""
         # A body that is bytes can be sent a second time, an iterator cannot.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
         fresh = False
         while True:
-            connection = self._acquire(request, origin, call, fresh=fresh)
+            connection = self._acquire(request, origin, call, taken, fresh=fresh)
             try:
-                return connection, connection.send(request, content, call, read_timeout)
+                return connection.send(request, content, call, read_timeout)
             except BaseException as error:
                 self.pool.discard(connection)
                 if fresh or content is None or not self._was_stale(connection, call, error):
@@ -136,31 +156,35 @@ class Transport(httpx.BaseTransport):
             return False
         return call.sent_at is None or call.clock() - call.sent_at < STALE_NOTICE
 
-    def _acquire(self, request: httpx.Request, origin: Origin, call: Call, *, fresh: bool) -> Connection:
+    def _acquire(
+        self, request: httpx.Request, origin: Origin, call: Call, taken: list[Connection], *, fresh: bool
+    ) -> Connection:
         timeouts = request.extensions.get("timeout", {})
         while True:
-            connection = None if fresh else self.pool.take_idle(origin, now=self._clock())
+            connection = None if fresh else self.pool.take_idle(origin, taken, now=self._clock())
             if connection is None:
-                connection = self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
-            if connection is None:
-                return self._open(request, origin, call, timeouts.get("connect"))
+                ticket = self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
+                connection = ticket.connection
+                if connection is None:
+                    return self._open(request, origin, call, timeouts.get("connect"), ticket, taken)
+                taken.append(connection)
             if not connection.is_stale():
                 return connection
             self.pool.discard(connection)
 
     def _checkout(
         self, origin: Origin, call: Call, timeout: float | None, *, fresh: bool
-    ) -> Connection | None:
-        """Return an idle connection, or None with leave to open one."""
+    ) -> Ticket[Connection]:
+        """Return a ticket with an idle connection, or with leave to open one."""
         waiter = Waiter()
         ticket: Ticket[Connection] = Ticket(origin, waiter.set)
-        self.pool.checkout(ticket, now=self._clock(), fresh=fresh)
-        if ticket.served:
-            return ticket.connection
         try:
+            self.pool.checkout(ticket, now=self._clock(), fresh=fresh)
+            if ticket.served:
+                return ticket
             call.attach(waiter.set)
             try:
-                in_time = waiter.wait(call.allowance(timeout))
+                in_time = self._wait_for_room(waiter, call, timeout)
             finally:
                 call.detach()
             if call.aborted:
@@ -172,9 +196,28 @@ class Transport(httpx.BaseTransport):
         except BaseException:
             self.pool.withdraw(ticket, now=self._clock())
             raise
-        return ticket.connection
+        return ticket
 
-    def _open(self, request: httpx.Request, origin: Origin, call: Call, timeout: float | None) -> Connection:
+    def _wait_for_room(self, waiter: Waiter, call: Call, timeout: float | None) -> bool:
+        """Wait until ``waiter`` is set, and return whether it was in time."""
+        began = call.clock()
+        while True:
+            left = call.allowance(None if timeout is None else max(0.0, began + timeout - call.clock()))
+            if waiter.wait(LOOK_FOR_ROOM if left is None else min(left, LOOK_FOR_ROOM)):
+                return True
+            if left is not None and left <= LOOK_FOR_ROOM:
+                return False
+            self.pool.admit()
+
+    def _open(
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        call: Call,
+        timeout: float | None,
+        ticket: Ticket[Connection],
+        taken: list[Connection],
+    ) -> Connection:
         scheme, host, port = origin
         try:
             if scheme == "https" and self._context is None:
@@ -188,10 +231,11 @@ class Transport(httpx.BaseTransport):
                 call=call,
             )
         except BaseException:
-            self.pool.failed()
+            self.pool.failed(ticket)
             raise
         connection = Connection(_core_origin(origin), socket)
-        self.pool.opened(connection)
+        taken.append(connection)
+        self.pool.opened(connection, ticket)
         return connection
 
     def _take_back(self, pool: Pool[Connection], origin: Origin, connection: Connection) -> None:
@@ -203,13 +247,12 @@ class Transport(httpx.BaseTransport):
             pool.discard(connection)
 
     def _check_home(self) -> None:
-        """Leave behind the connections of a process that forked or a loop that ended; refuse to mix loops."""
+        """Leave behind the connections of a loop that ended; refuse to mix loops."""
         run = current_run()
-        if run is self._run and os.getpid() == self._process:
+        if run is self._run:
             return
-        forked = os.getpid() != self._process
         held = self.pool.in_use + self.pool.idle
-        if held and not forked and self._run is not None and not is_over(self._run):
+        if held and self._run is not None and not is_over(self._run):
             raise ConfigurationError(
                 "this client is in use by another event loop, which still runs: make one client for each "
                 "loop (connections cannot change loops), or close this one there first"
@@ -218,7 +261,6 @@ class Transport(httpx.BaseTransport):
             connection.wire.socket.drop()
         self.pool = self._new_pool()
         self._run = run
-        self._process = os.getpid()
 
     def _new_pool(self) -> Pool[Connection]:
         return Pool(

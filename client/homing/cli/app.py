@@ -11,6 +11,8 @@ from click.shell_completion import CompletionItem
 
 from homing.errors import HomingError
 
+from ..core.controls import without_controls
+
 COMMANDS: Mapping[str, tuple[str, str]] = {
     # name: (module:attribute, what `homing --help` says)
     "chat": ("homing.cli.chat.command:chat", "Talk to the model, at the terminal or in a pipe."),
@@ -61,6 +63,9 @@ class CommandTable(click.Group):
             return super().invoke(ctx)
         except HomingError as error:
             raise click.ClickException(str(error)) from error
+        except click.ClickException as error:  # which may quote a file's name, say
+            vars(error)["message"] = without_controls(error.message)
+            raise
 
 
 @click.group(cls=CommandTable)

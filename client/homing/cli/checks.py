@@ -135,7 +135,9 @@ def judge_model(wanted: str | None, served: Sequence[str]) -> Check:
     """Tell whether the server serves the model that is asked for."""
     listed = ", ".join(served) or "none"
     if not served:
-        return Check("model", "fail", "the server lists none", "Is this an OpenAI-compatible server?")
+        return Check(
+            "model", "fail", "the server lists none", "Is this an OpenAI-compatible server? Has it loaded a model?"
+        )
     if wanted is not None and wanted not in served:
         fix = "Pass --model, or set HOMING_MODEL."
         return Check("model", "warn", f"{wanted} is not listed; there are: {listed}", fix)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from .output import say
+
 VARIABLE = "_HOMING_COMPLETE"
 """Click's name for it: the shell's function sets it, and `homing` then answers instead of running."""
 SHELLS = ("bash", "zsh", "fish")
@@ -23,4 +25,4 @@ def completion(context: click.Context, shell: str) -> None:
     """
     found = get_completion_class(shell)
     assert found is not None, "click knows these shells"
-    click.echo(found(context.find_root().command, {}, "homing", VARIABLE).source())
+    say(found(context.find_root().command, {}, "homing", VARIABLE).source())

@@ -21,6 +21,7 @@ from homing_server.recipe import scaling, serving, steps
 from homing_server.settings import SETTINGS_VARIABLE, ServerSettings
 
 from .changes import parse_changes
+from .output import say
 
 _MODULES = {"server": "homing_server.server", "http_server": "homing_server.sglang_low_latency"}
 
@@ -62,7 +63,7 @@ def deploy(
         overrides["public"] = True
     settings = read_settings(preset, overrides)
     for warning in settings.warnings():
-        click.secho(f"Warning: {warning}", fg="yellow", err=True)
+        say(f"Warning: {warning}", fg="yellow", err=True)
     if dry_run:
         _echo(plan(settings))
         _echo(costs(settings, gpu_price))
@@ -92,7 +93,7 @@ def read_settings(preset: str, overrides: dict[str, Any]) -> ServerSettings:
             if problem["type"] == "extra_forbidden":
                 said = "there is no such setting (docs/configure.md lists them)"
             problems.append(f"{where}: {said}" if where else said)
-        raise ConfigurationError("\n".join(problems)) from None
+        raise ConfigurationError("; ".join(problems)) from None
 
 
 def plan(settings: ServerSettings) -> list[str]:
@@ -195,4 +196,4 @@ def _secret(settings: ServerSettings) -> str:
 
 def _echo(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        say(line)

@@ -25,6 +25,7 @@ from homing import (
     Reply,
 )
 
+from ..core.controls import one_line
 from .checks import (
     Check,
     judge_affinity,
@@ -37,6 +38,7 @@ from .checks import (
     worst,
 )
 from .connection import Server, server_options
+from .output import say
 from .progress import WaitLine
 from .wait import TIMEOUT
 
@@ -47,6 +49,8 @@ CONNECT_TIMEOUT = 10.0
 REPLY_TOKENS = 48
 """Enough pieces to see whether they stream, few enough to be cheap."""
 PROMPT = "Count from 1 to 40, separated by blanks, and say nothing else."
+NEED_A_MODEL = ("streaming", "usage", "clock", "cached tokens", "affinity")
+"""Checks that ask for replies."""
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✗", "unknown": "?"}
 
 
@@ -65,18 +69,19 @@ def doctor(server: Server, probes: int, timeout: float, as_json: bool) -> None:
         for check in examination.checks():
             findings.append(check)
             if not as_json:
-                click.echo(_line(check))
+                _show(check)
     if as_json:
         told = {"verdict": worst(findings), "checks": [check.to_dict() for check in findings]}
-        click.echo(json.dumps(told, indent=1))
+        say(json.dumps(told, indent=1))
     if worst(findings) == "fail":
         raise click.exceptions.Exit(1)
 
 
-def _line(check: Check) -> str:
+def _show(check: Check) -> None:
     colour = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "cyan"}[check.verdict]
-    line = f"{click.style(_MARKS[check.verdict], fg=colour)} {check.name:<14} {check.found}"
-    return line if not check.fix or check.verdict == "ok" else f"{line}\n  → {check.fix}"
+    say(one_line(f" {check.name:<14} {check.found}"), mark=click.style(_MARKS[check.verdict], fg=colour))
+    if check.fix and check.verdict != "ok":
+        say(f"  → {one_line(check.fix)}")
 
 
 @dataclass
@@ -158,7 +163,11 @@ class Examination:
         served = [model.id for model in client.models.list().data]
         wanted = client._options.model
         yield judge_model(wanted, served)
-        yield from self._stream(wanted or served[0])
+        model = wanted or next(iter(served), None)
+        if model is None:
+            yield from (Check(name, "unknown", "skipped: there is no model to ask") for name in NEED_A_MODEL)
+            return
+        yield from self._stream(model)
         yield from self._affinity()
 
     def _stream(self, model: str) -> Iterator[Check]:

@@ -6,6 +6,8 @@ import click
 
 from homing_server.local.engine_environment import EngineEnvironment
 
+from .output import say
+
 
 @click.group()
 def engine() -> None:
@@ -19,12 +21,12 @@ def install() -> None:
     About 640 MB to download and 1.6 GB on disk, in HOMING_ENGINE_HOME or the user's cache
     folder. It may be broken off and started again. Your own Python is left alone.
     """
-    EngineEnvironment().install(say=click.echo)
+    EngineEnvironment().install(say=say)
 
 
 @engine.command()
 def status() -> None:
     """Say whether it is installed, and where."""
     environment = EngineEnvironment()
-    click.echo(f"environment  {environment.folder}  {'ready' if environment.ready else 'not installed'}")
-    click.echo(f"tiny model   {environment.tiny_model}  {'ready' if environment.tiny_model.is_dir() else 'not made'}")
+    say(f"environment  {environment.folder}  {'ready' if environment.ready else 'not installed'}")
+    say(f"tiny model   {environment.tiny_model}  {'ready' if environment.tiny_model.is_dir() else 'not made'}")

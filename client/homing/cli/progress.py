@@ -7,13 +7,16 @@ from typing import TextIO
 
 from homing import Waiting
 
+from ..core.controls import one_line
+
 QUIET = 5.0
 """Seconds between two lines where the output is no terminal: enough to see that it lives."""
 
 
 def told(wait: Waiting, *, since: float = 0.0) -> str:
     """Say what is waited for, ``since`` seconds after the notice came. Pure."""
-    return f"waiting for a replica: {wait.elapsed + since:.0f} s of at most {wait.deadline:.0f} s ({wait.cause})"
+    elapsed, cause = wait.elapsed + since, one_line(str(wait.cause))
+    return f"waiting for a replica: {elapsed:.0f} s of at most {wait.deadline:.0f} s ({cause})"
 
 
 class WaitLine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from homing.cli.deploy import environment_option, require_modal, run_modal
+from homing.cli.output import say
 from homing_server.settings import APP_NAME
 
 _APP = click.option("--app", default=APP_NAME["server"], show_default=True, help="Name of the Modal App.")
@@ -25,7 +26,7 @@ def status(app: str, name: str, modal_environment: str | None) -> None:
     require_modal()
     from homing.integrations.modal import server_url
 
-    click.echo(f"URL: {server_url(app, name, environment=modal_environment)}")
+    say(f"URL: {server_url(app, name, environment=modal_environment)}")
     _run(["app", "info", app, *environment_option(modal_environment)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -10,7 +9,9 @@ import click
 
 from homing import APIStatusError, ColdStartTimeout, HomingError
 
+from ..core.controls import one_line
 from .connection import Server, server_options
+from .output import say, say_json
 
 NOT_READY = 2
 """Exit status of a server without a ready replica, told from 1 for any other trouble."""
@@ -39,11 +40,11 @@ def status(server: Server, as_json: bool) -> None:
             told |= {"state": "ready", "seconds": round(time.monotonic() - began, 3)}
             told["models"] = [model.id for model in models.data]
     if as_json:
-        click.echo(json.dumps(told))
+        say_json(told)
     else:
         for name, value in told.items():
             if value is not None:
-                click.echo(f"{name:<8} {', '.join(value) if isinstance(value, list) else value}")
+                say(one_line(f"{name:<8} {', '.join(value) if isinstance(value, list) else value}"))
     if code:
         raise click.exceptions.Exit(code)
 

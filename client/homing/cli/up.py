@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shlex
@@ -16,6 +17,10 @@ from pydantic import SecretStr
 
 from homing.errors import ConfigurationError
 from homing_server.local import Edge, EdgeSettings, EngineSettings, ProxyToken, Record, SGLangSettings
+from homing_server.local.hosts import bare, is_loopback
+
+from ..core.controls import one_line
+from .output import say
 
 _STAND_IN = "A development stand-in for Modal's edge, not a production router."
 # One line of the log: wide enough for its fields, narrow enough for a terminal beside an editor.
@@ -24,6 +29,8 @@ _KEY_SHOWN = 12
 _EMULATED_MODEL = "homing-emulated"
 # Seconds of an emulated cold start: long enough to be watched, short enough to be waited for.
 _COLD_START = 5.0
+# Open files, and so connections, that `homing up` asks for: more than a development machine needs.
+_MOST_FILES = 65_536
 _PASSED_ON = (
     "host",
     "port",
@@ -33,6 +40,7 @@ _PASSED_ON = (
     "exit_grace",
     "latency",
     "seed",
+    "allowed_hosts",
 )
 
 
@@ -43,6 +51,7 @@ def _speed(context: click.Context, parameter: click.Parameter, value: float) -> 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Answer to this name too.")
 @click.option("--min-replicas", default=0, show_default=True, help="Replicas that are kept, once woken.")
 @click.option("--max-replicas", default=3, show_default=True, help="Most replicas.")
 @click.option("--replicas", type=click.IntRange(min=1), help="So many, ready at the start; sglang's default is 1.")
@@ -84,18 +93,30 @@ def up(**options: Any) -> None:
     starts cold, scales, drains and asks for credentials as Modal's edge does. Ctrl-C drains;
     a second one stops at once.
     """
+    _more_files()
     edge = Edge(_settings(options), engine=_sglang(options))
     if edge.engine is not None and edge.settings.first_replicas:
-        click.echo(f"Starting {edge.settings.first_replicas} SGLang: seconds for the tiny model, minutes for big ones.")
+        say(f"Starting {edge.settings.first_replicas} SGLang: seconds for the tiny model, minutes for big ones.")
     with edge, _Interrupts() as interrupts:
         _greet(edge, token=options["proxy_token"] is not None)
         printer = _Printer(edge, quiet=options["quiet"])
         printer.run(until=interrupts.asked)
-        click.echo(f"Draining {edge.running} running (Ctrl-C again stops at once).")
+        say(f"Draining {edge.running} running (Ctrl-C again stops at once).")
         interrupts.second_stops()
         edge.stop(grace=edge.settings.exit_grace)
         printer.flush()
-    click.echo("Stopped.")
+    say("Stopped.")
+
+
+def _more_files() -> None:
+    """Take as many open files as this process may have: each connection is one, and shells allow few at first."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows; macOS allows less than it says
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _settings(options: dict[str, Any]) -> EdgeSettings:
@@ -157,18 +178,21 @@ def _token(joined: str) -> ProxyToken:
 
 def _greet(edge: Edge, *, token: bool) -> None:
     settings = edge.settings
-    click.echo(f"{edge.url}    {_STAND_IN}")
-    click.echo(f"  export HOMING_BASE_URL={edge.url}")
+    say(f"{edge.url}    {_STAND_IN}")
+    say(f"  export HOMING_BASE_URL={edge.url}")
     if token:
-        click.echo("  export MODAL_PROXY_TOKEN_ID=… MODAL_PROXY_TOKEN_SECRET=…   (the token you gave)")
+        say("  export MODAL_PROXY_TOKEN_ID=… MODAL_PROXY_TOKEN_SECRET=…   (the token you gave)")
+    if not is_loopback(bare(settings.host)):
+        guard = "those who have the token" if token else "everybody who reaches this address"
+        say(f"  open to the network: {guard} can use it, read its log and steer it", fg="yellow")
     kind = "SGLang" if edge.engine else "proxied" if settings.backends else "emulated"
     cold = f"cold: the first request starts it ({settings.cold_start:g} s)"
     ready = f"{len(edge.ready)} ready" if edge.ready else cold
-    click.echo(f"  {settings.min_replicas} to {settings.max_replicas} {kind} replicas, {ready}")
+    say(f"  {settings.min_replicas} to {settings.max_replicas} {kind} replicas, {ready}")
     if edge.log_folder:
-        click.echo(f"  logs of the replicas: {edge.log_folder}")
-    click.echo(f"  state, log, metrics and faults: {edge.url}/_edge/state")
-    click.echo("  Ctrl-C drains and stops.")
+        say(f"  logs of the replicas: {edge.log_folder}")
+    say(f"  state, log, metrics and faults: {edge.url}/_edge/state")
+    say("  Ctrl-C drains and stops.")
 
 
 class _Interrupts:
@@ -224,13 +248,13 @@ class _Printer:
         for record in records:
             if record.outcome != "running" and record.number not in self._printed:
                 self._printed.add(record.number)
-                click.echo(_line(record))
+                say(one_line(_line(record)))
 
     def _show_fleet(self) -> None:
         replicas = self._edge.replicas
         if replicas != self._replicas:
             self._replicas = replicas
-            click.echo("replicas: " + (", ".join(f"{k} {v}" for k, v in replicas.items()) or "none"))
+            say("replicas: " + (", ".join(f"{k} {v}" for k, v in replicas.items()) or "none"))
 
 
 def _line(record: Record) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from homing import ColdStartTimeout, Hooks
 
 from .connection import Server, server_options
+from .output import say, say_json
 from .progress import WaitLine
 
 TIMEOUT = 1200.0
@@ -33,12 +32,12 @@ def wait(server: Server, timeout: float, as_json: bool) -> None:
         except ColdStartTimeout as error:
             line.clear()
             if as_json:
-                click.echo(json.dumps({"ready": False, "waited": round(error.waited, 3), "attempts": error.attempts}))
+                say_json({"ready": False, "waited": round(error.waited, 3), "attempts": error.attempts})
             else:
-                click.echo(f"not ready: {error}", err=True)
+                say(f"not ready: {error}", err=True)
             raise click.exceptions.Exit(GAVE_UP) from None
         line.clear()
         if as_json:
-            click.echo(json.dumps({"ready": True, "waited": round(ready.waited, 3), "attempts": ready.attempts}))
+            say_json({"ready": True, "waited": round(ready.waited, 3), "attempts": ready.attempts})
         else:
-            click.echo(f"ready after {ready.waited:.1f} s ({ready.attempts} attempts): {client.base_url}")
+            say(f"ready after {ready.waited:.1f} s ({ready.attempts} attempts): {client.base_url}")

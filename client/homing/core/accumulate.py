@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from ..errors import APIResponseValidationError
 from ..types.chunk import ChatCompletionChunk, ChoiceDeltaToolCallFunction, ChunkChoice
 from ..types.completion import ChatCompletion, ChatCompletionMessage, Choice
 from ..types.events import (
@@ -29,6 +30,9 @@ from ..types.events import (
 from ..types.logprobs import ChatCompletionTokenLogprob, ChoiceLogprobs
 from ..types.usage import CompletionUsage
 from .tool_calls import ToolCall, ToolCalls
+
+#: Choices of one reply: OpenAI's own limit of ``n``. Each takes a kilobyte, its chunk a few bytes of that.
+MAX_CHOICES: Final = 128
 
 #: Fields of a chunk that are dealt with one by one; any other is kept as it came, last wins.
 _KNOWN: Final = frozenset({"id", "object", "created", "model", "choices", "usage"})
@@ -173,6 +177,11 @@ class Accumulator:
         index = choice.index
         state = self._choices.get(index)
         if state is None:
+            if len(self._choices) >= max(self._n, MAX_CHOICES):
+                raise APIResponseValidationError(
+                    f"the reply has more than {len(self._choices)} choices, and n={self._n} was asked for: "
+                    "check that base_url is an OpenAI-compatible server"
+                )
             state = self._choices[index] = _Choice(index)
         delta = choice.delta
         reasoning = delta.reasoning

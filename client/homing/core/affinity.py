@@ -7,6 +7,7 @@ way to put the key on a request. Keys are opaque and random, one per conversatio
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import threading
@@ -19,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..errors import ConfigurationError
 from .encode import encode_message
+from .forked import renew_after_fork
 
 MAX_KEY = 128
 """Characters. Routers put keys in logs and hash rings; litellm draws the same line."""
@@ -120,6 +122,12 @@ def pinned_headers(affinity: Affinity) -> dict[str, str]:
     return headers() if headers is not None else {}
 
 
+def strategy_of(affinity: Affinity, caller: Callable[[], bytes]) -> Affinity:
+    """Return ``affinity`` as it is for one caller, where it keeps what servers issue (``within``)."""
+    within: Callable[[bytes], Affinity] | None = getattr(affinity, "within", None)
+    return affinity if within is None else within(caller())
+
+
 class _Composable:
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
         """Learn nothing: the client alone chooses the key."""
@@ -185,31 +193,43 @@ class BodyAffinity(_Composable):
 
 class EchoAffinity(_Composable):
     """Send back the token that the server issued in an earlier answer of the same conversation
-    (llm-d's ``x-session-token``)."""
+    (llm-d's ``x-session-token``). A token is sent for whom it was issued: the same caller and key."""
 
     def __init__(self, header: str = "x-session-token", *, response_header: str | None = None) -> None:
         self.header = HeaderAffinity(header).names[0]
         self.response_header = (response_header or header).lower()
-        self._tokens: OrderedDict[str, str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._tokens: OrderedDict[tuple[bytes, str], str] = OrderedDict()
+        self._lock = threading.RLock()  # a signal handler may call in the middle of a step
+        self._caller = b""
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"EchoAffinity({self.header!r})"
 
+    def within(self, caller: bytes) -> EchoAffinity:
+        """Return this strategy as it is for one caller, with the tokens that were issued to them."""
+        own = copy.copy(self)  # the memory stays common
+        own._caller = caller
+        return own
+
     def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
         """Set the header if the server has issued a token for ``key``."""
-        token = self._tokens.get(key)
+        token = self._tokens.get((self._caller, key))
         if token is not None:
             headers[self.header] = token
 
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
         """Remember the answer's token for ``key``."""
         token = headers.get(self.response_header)
-        if token is None or token == self._tokens.get(key):
+        place = self._caller, key
+        if token is None or token == self._tokens.get(place):
             return
         with self._lock:
-            self._tokens[key] = token
-            self._tokens.move_to_end(key)
+            self._tokens[place] = token
+            self._tokens.move_to_end(place)
             while len(self._tokens) > ECHO_MEMORY:
                 self._tokens.popitem(last=False)
 
@@ -245,6 +265,13 @@ class CombinedAffinity(_Composable):
     def headers(self) -> dict[str, str]:
         """Return what the parts want on every request."""
         return {name: value for part in self.parts for name, value in pinned_headers(part).items()}
+
+    @property
+    def within(self) -> Callable[[bytes], CombinedAffinity] | None:
+        """How the parts are for one caller, None where that makes no difference."""
+        if all(getattr(part, "within", None) is None for part in self.parts):
+            return None
+        return lambda caller: CombinedAffinity(strategy_of(part, lambda: caller) for part in self.parts)
 
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
         """Show the answer to every part."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from ..errors import APIError, APIStatusError, ColdStartTimeout, ConfigurationError
-from .affinity import Affinity, prefix_key
+from .affinity import Affinity, prefix_key, strategy_of
+from .caller import caller_of
 from .failures import connection_failure
 from .hooks import Hooks, log_as_asked
 from .options import AffinityChoice, affinity_of, cold_start_timeout_of
 from .problems import status_error
+from .redact import redacted_response, secrets_in, secrets_of
 from .retry import RetryPolicy
 from .settings import BASE_URL_VARIABLES, PROXY_TOKEN_VARIABLES, ProxyToken, resolve_base_url, resolve_credentials
 
@@ -32,6 +34,14 @@ conversation all the same. Workers that are forked later share it."""
 
 SHORTEST_SALT = 8
 """Characters: anything shorter is guessed, and contents with it."""
+
+_MESSAGE_HEADERS = frozenset(
+    {
+        "accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
+        "user-agent",
+    }
+)  # fmt: skip
+"""Of the message and the SDK, as its ``x-stainless-…`` are, and not of who asks."""
 
 STOP = "x-should-retry"
 """openai-python obeys this header. After a whole cold-start budget it should not begin another one."""
@@ -86,6 +96,11 @@ class Terms:
             origin=origin_of(resolve_base_url(base_url, environment)) if given else None,
         )
 
+    def authorize(self, headers: MutableMapping[str, str]) -> None:
+        """Add Modal's proxy token to a request of its own server, unless the caller has added one."""
+        for name, value in self.proxy_headers.items():
+            headers.setdefault(name, value)
+
 
 def _salt(salt: str) -> bytes:
     if not isinstance(salt, str) or len(salt) < SHORTEST_SALT:
@@ -136,25 +151,50 @@ def with_affinity(
         return None, {}, content
     added: dict[str, str] = {}
     routed = dict(body)
-    terms.affinity.apply(key, added, routed)
+    strategy_of(terms.affinity, lambda: who_asks(terms, headers)).apply(key, added, routed)
     if any(name in headers for name in added):
         return None, {}, content
     return key, added, content if routed == body else json.dumps(routed, separators=(",", ":")).encode()
 
 
-def failure_of(error: Exception, url: str) -> APIError | ConfigurationError:
+def own_key(terms: Terms, headers: Mapping[str, str]) -> str | None:
+    """Return the key that the caller has put on a request, None if there is none."""
+    routing: dict[str, str] = {}
+    if terms.keyed:
+        terms.affinity.apply("-", routing, {})
+    return next((headers[name] for name in routing if name in headers), None)
+
+
+def who_asks(terms: Terms, headers: Mapping[str, str]) -> bytes:
+    """Return the digest of who asks, by a request's own headers."""
+    said = ((name, value) for name, value in headers.items() if not _is_the_sdks(name.lower()))
+    return caller_of(said, {}, salt=terms.salt)
+
+
+def _is_the_sdks(name: str) -> bool:
+    return name in _MESSAGE_HEADERS or name.startswith("x-stainless-")
+
+
+def failure_of(error: Exception, request: Any) -> APIError | ConfigurationError:
     """Translate what httpx, or httpx2, which names its exceptions alike, raised for want of an answer."""
     if not isinstance(error, httpx.HTTPError):
         kind = getattr(httpx, type(error).__name__, httpx.ReadError)
         twin: Exception = kind(str(error))
         twin.__cause__, twin.__context__ = error.__cause__, error.__context__
         error = twin
-    return connection_failure(error, url)
+    return connection_failure(error, str(request.url), secrets_in(request))
 
 
 def refusal_of(status: int, content: bytes, response: Any) -> APIStatusError | None:
     """Return the error of an answer that may be worth another attempt, None for any other answer."""
-    return status_error(status, content, response) if status in SEEN else None
+    if status not in SEEN:
+        return None
+    if response is None:
+        return status_error(status, content)
+    secrets = secrets_of(response)
+    error = status_error(status, content, response, secrets=secrets)
+    error.response = redacted_response(response, error.body, secrets)
+    return error
 
 
 def cold_start_answer(error: ColdStartTimeout) -> tuple[int, dict[str, str], bytes]:

@@ -76,7 +76,7 @@ class ChunkReader:
     """Reads one stream: bytes in, chunks out, or texts where only the texts are new (and ``texts`` allows it)."""
 
     def __init__(self, *, secrets: Iterable[str] = (), texts: bool = True) -> None:
-        self._secrets = tuple(secrets)
+        self._secrets = secrets
         self._decoder = EventDecoder()
         self.stencil = Stencil(tries=TRIES if texts else 0)
 

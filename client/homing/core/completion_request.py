@@ -9,16 +9,17 @@ from ..errors import ConfigurationError
 from ..types.models import ModelList
 from .affinity import Affinity
 from .options import Options
+from .redact import Veiled, veiled
 from .request import Request
 from .resume_style import ResumeChoice, check_choice
 from .schema import response_format_of
 from .sentinel import NOT_GIVEN, NotGiven
-from .settings import check_mapping, merge_headers
+from .settings import check_mapping, max_response_bytes_of, merge_headers
 from .timers import Timeout
 
 PATH = "/v1/chat/completions"
 
-CALL_OPTIONS = ("timeout", "resume", "extra_headers", "extra_query", "extra_body")
+CALL_OPTIONS = ("timeout", "max_response_bytes", "resume", "extra_headers", "extra_query", "extra_body")
 """Arguments that concern the call and not the model; they are not part of the JSON."""
 
 
@@ -50,6 +51,7 @@ def chat_request(
     affinity: Affinity,
     key: str | None,
     timeout: Timeout | float | NotGiven | None = NOT_GIVEN,
+    max_response_bytes: int | NotGiven | None = NOT_GIVEN,
     resume: ResumeChoice | None = None,
     extra_headers: Mapping[str, str] | None = None,
     extra_query: Mapping[str, Any] | None = None,
@@ -81,9 +83,12 @@ def chat_request(
         stream=stream,
         affinity=affinity,
         key=key,
-        headers=merge_headers({}, extra_headers or {}, name="extra_headers"),
-        query=check_mapping(extra_query or {}, name="extra_query"),
+        headers=Veiled(merge_headers({}, extra_headers or {}, name="extra_headers")),
+        query=veiled(check_mapping(extra_query or {}, name="extra_query")),
         resume=options.resume if resume is None else check_choice(resume),
+        max_response_bytes=None
+        if isinstance(max_response_bytes, NotGiven)
+        else max_response_bytes_of(max_response_bytes),
     )
 
 

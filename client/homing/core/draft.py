@@ -14,7 +14,7 @@ from .trim import Trim
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a turn is to say. Where that is, is decided when it has the floor."""
+    """What a turn is to say. Where that is, is decided when it has the turn lock."""
 
     new: Sequence[Mapping[str, Any]] | None = None
     """Its messages; None to ask again what the turn in its place had asked."""

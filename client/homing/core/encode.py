@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigurationError
+from .interrupts import raise_interrupt
 
 
 def encode_json(value: Any, *, name: str) -> bytes:
@@ -28,6 +29,7 @@ def encode_json(value: Any, *, name: str) -> bytes:
             "errors='replace', or drop the character"
         ) from None
     except (TypeError, ValueError, RecursionError) as error:
+        raise_interrupt(error)
         raise ConfigurationError(f"{name} cannot be sent as JSON: {error}") from None
 
 

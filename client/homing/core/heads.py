@@ -21,6 +21,10 @@ Headers = list[tuple[bytes, bytes]]
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes of a head after which h11 is asked, which refuses one that does not end."""
 
+MAX_HEADS: Final = 1000
+"""Heads of one answer, interim ones (1xx) included: who says every second that a request is being worked on
+has a quarter of an hour. Nothing else would end them."""
+
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # Printable ASCII; neither blanks at the ends, which h11 strips, nor the bytes that it lets pass grudgingly.
 _VALUE: Final = rb"(?:[!-~](?:[ \t!-~]*[!-~])?)?"

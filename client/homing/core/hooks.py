@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigurationError
+from .interrupts import raise_interrupt
 
 if TYPE_CHECKING:
     from ..types import ChatCompletion
@@ -111,6 +112,26 @@ def call_hook(hook: Callable[[Any], R] | None, event: object) -> R | None:
         return None
     try:
         return hook(event)
-    except Exception:  # whatever a hook does, the turn goes on
+    except Exception as error:  # whatever a hook does, the turn goes on
+        raise_interrupt(error)
         logger.exception("a Homing hook failed: %r", hook)
         return None
+
+
+def report_wait(hooks: Hooks, notice: Waiting) -> None:
+    """Tell log and hook that a call waits for a replica."""
+    logger.info(
+        "waiting for a replica: %.1f s of at most %.0f s, attempt %d, next in %.2f s (%s)",
+        notice.elapsed,
+        notice.deadline,
+        notice.attempt,
+        notice.next_in,
+        notice.cause,
+    )
+    call_hook(hooks.on_wait, notice)
+
+
+def report_retry(hooks: Hooks, notice: Retrying, cause: str) -> None:
+    """Tell log and hook that a call is tried again."""
+    logger.info("attempt %d failed (%s), next in %.2f s", notice.attempt, cause, notice.next_in)
+    call_hook(hooks.on_retry, notice)

@@ -22,7 +22,7 @@ class NotContinued(StreamInterrupted):
     ``ignores`` says that it does not know the flag, and would do so again.
     """
 
-    def __init__(self, message: str, *, ignores: bool) -> None:
+    def __init__(self, message: str, *, ignores: bool = False) -> None:
         super().__init__(message)
         self.ignores = ignores
 

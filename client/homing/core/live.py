@@ -15,6 +15,8 @@ from ..types.events import (
     Waiting,
 )
 from ..types.tool_events import ToolFailed, ToolFinished, ToolStarted
+from .controls import one_line
+from .markdown import harmless
 
 if TYPE_CHECKING:
     from ..reply import Reply
@@ -67,7 +69,7 @@ class GrowingReply:
         """All of it: thoughts as a quotation, tools as code, and what the model says as it is."""
         if not self._blocks:
             return self._waiting
-        return "\n\n".join(_block(kind, "".join(pieces)) for kind, pieces in self._blocks)
+        return harmless("\n\n".join(_block(kind, "".join(pieces)) for kind, pieces in self._blocks))
 
     def ended(self, reply: Reply[Any]) -> str:
         """The same with a line below that says where it came from."""
@@ -83,7 +85,7 @@ def summary(telemetry: Telemetry, *, interrupted: bool = False) -> str:
     """What one reply met, on a line. What is not known is left out."""
     parts = ["stopped"] if interrupted else []
     if telemetry.replica is not None:
-        parts.append(telemetry.replica)
+        parts.append(_cell(telemetry.replica))
     parts.append(telemetry.verdict)
     if telemetry.cached_tokens is not None and telemetry.prompt_tokens is not None:
         parts.append(f"{telemetry.cached_tokens} of {telemetry.prompt_tokens} prompt tokens cached")
@@ -102,8 +104,12 @@ def turns_table(turns: Iterable[Turn]) -> str:
         met = turn.telemetry
         first = None if met.time_to_first_token is None else f"{met.time_to_first_token * 1000:.0f}"
         cells = (number, met.replica, met.verdict, met.prompt_tokens, met.cached_tokens, first, f"{met.waited:.1f}")
-        rows.append(tuple("–" if cell is None else str(cell) for cell in cells))
+        rows.append(tuple("–" if cell is None else _cell(str(cell)) for cell in cells))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    return harmless(one_line(text)).replace("|", "\\|")
 
 
 def _block(kind: str, text: str) -> str:

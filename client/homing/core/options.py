@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,18 +15,24 @@ from typing_extensions import TypedDict, Unpack
 
 from ..errors import ConfigurationError
 from .affinity import Affinity, ModalAffinity, NoAffinity, check_key, prefix_key
+from .caller import caller_of
+from .cookies import CookieMemory
+from .forked import renew_after_fork
 from .hooks import Hooks, log_as_asked
 from .placement import Placement, Replicas, Search, steers
 from .prefix_cache import PrefixCache
 from .readiness import Readiness
+from .redact import Veiled
 from .resume_style import ResumeChoice, check_choice
 from .retry import RetryPolicy
 from .settings import (
     COLD_START_TIMEOUT,
+    MAX_RESPONSE_BYTES,
     ApiKey,
     Credentials,
     ProxyToken,
     check_mapping,
+    max_response_bytes_of,
     merge_headers,
     resolve_base_url,
     resolve_credentials,
@@ -32,6 +40,9 @@ from .settings import (
 )
 from .telemetry import Telemetry, Totals
 from .timers import Timeout
+
+CALLERS = 10_000
+"""Callers of one client and its copies for whom the server's model is remembered; the oldest are asked for anew."""
 
 AffinityChoice = Affinity | Literal["prefix", "none"]
 
@@ -50,8 +61,28 @@ class Changes(TypedDict, total=False):
     placement: Placement
     default_headers: Mapping[str, str] | None
     default_query: Mapping[str, Any] | None
+    max_response_bytes: int | None
     resume: ResumeChoice
     hooks: Hooks | None
+
+
+class ServedModels:
+    """Which model a server serves, as it has told each caller: gateways serve each key something else."""
+
+    def __init__(self) -> None:
+        # The credentials too: while they are held, no other function can have their function's number.
+        self._told: OrderedDict[bytes, tuple[str, Credentials]] = OrderedDict()
+
+    def of(self, options: Options) -> str | None:
+        """Return the model that was told to a client with these ``options``, None if it has not asked yet."""
+        told = self._told.get(options.caller)
+        return None if told is None else told[0]
+
+    def tell(self, options: Options, model: str) -> None:
+        """Note the server's answer to a client with these ``options``."""
+        self._told[options.caller] = model, options.credentials
+        while len(self._told) > CALLERS:
+            self._told.popitem(last=False)
 
 
 class Learnt:
@@ -60,14 +91,22 @@ class Learnt:
     def __init__(self) -> None:
         self.readiness = Readiness()
         self.replicas = Replicas()
-        self.model: str | None = None
+        self.cookies = CookieMemory()
+        self.models = ServedModels()
         self.owner: str | None = None
         """Which engine serves the model, as ``/v1/models`` says; None when it has not been asked."""
         self.resumes = True
         """Whether the server may still be asked to go on with a broken reply: it has not failed to."""
         self.totals = Totals()
         self.histories = PrefixCache()
-        self._lock = threading.Lock()
+        self.dropped: deque[Any] = deque()
+        """Streams that were collected instead of closed. Whoever calls next closes them: a finalizer may not."""
+        self._lock = threading.RLock()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self.dropped.clear()  # the parent closes them
 
     def count(self, telemetry: Telemetry) -> None:
         """Add one reply to the client's sums."""
@@ -94,6 +133,7 @@ class Options:
     hooks: Hooks
     salt: bytes = field(repr=False)
     learnt: Learnt = field(repr=False)
+    max_response_bytes: float = MAX_RESPONSE_BYTES
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     @classmethod
@@ -113,6 +153,7 @@ class Options:
         default_headers: Mapping[str, str] | None,
         default_query: Mapping[str, Any] | None,
         hooks: Hooks | None,
+        max_response_bytes: int | None = MAX_RESPONSE_BYTES,
         resume: ResumeChoice = "auto",
         environment: Mapping[str, str] | None = None,
     ) -> Options:
@@ -130,12 +171,13 @@ class Options:
             affinity=strategy,
             prefix_keys=prefix_keys,
             placement=_placement(placement),
-            headers=merge_headers({}, default_headers or {}, name="default_headers"),
-            query=dict(check_mapping(default_query or {}, name="default_query")),
+            headers=Veiled(merge_headers({}, default_headers or {}, name="default_headers")),
+            query=Veiled(check_mapping(default_query or {}, name="default_query")),
             resume=check_choice(resume),
             hooks=_hooks(hooks),
             salt=os.urandom(16),
             learnt=Learnt(),
+            max_response_bytes=max_response_bytes_of(max_response_bytes),
         )
 
     def changed(self, **changes: Unpack[Changes]) -> Options:
@@ -161,9 +203,13 @@ class Options:
         if "placement" in changes:
             fields["placement"] = _placement(changes["placement"])
         if "default_headers" in changes:
-            fields["headers"] = merge_headers(self.headers, changes["default_headers"] or {}, name="default_headers")
+            more = merge_headers(self.headers, changes["default_headers"] or {}, name="default_headers")
+            fields["headers"] = Veiled(more)
         if "default_query" in changes:
-            fields["query"] = {**self.query, **check_mapping(changes["default_query"] or {}, name="default_query")}
+            asked = check_mapping(changes["default_query"] or {}, name="default_query")
+            fields["query"] = Veiled({**self.query, **asked})
+        if "max_response_bytes" in changes:
+            fields["max_response_bytes"] = max_response_bytes_of(changes["max_response_bytes"])
         if "api_key" in changes or "proxy_token" in changes:
             given = resolve_credentials(changes.get("api_key"), changes.get("proxy_token"), {})
             fields["credentials"] = Credentials(
@@ -175,6 +221,18 @@ class Options:
         if "hooks" in changes:
             fields["hooks"] = _hooks(changes["hooks"])
         return replace(self, **fields)
+
+    @property
+    def served_model(self) -> str | None:
+        """The model to ask for where a call names none: the client's, else the one that the server has told us."""
+        return self.model or self.learnt.models.of(self)
+
+    @functools.cached_property
+    def caller(self) -> bytes:
+        """The digest of who asks, by these settings. A function that returns keys stands for one caller."""
+        key, token = self.credentials.api_key, self.credentials.proxy_token
+        given = {"authorization": key if isinstance(key, str) else f"{type(key)} {id(key)}", "modal-key": repr(token)}
+        return caller_of([*given.items(), *self.headers.items()], self.query, salt=self.salt)
 
     def loose_key(
         self, messages: Any, encoded: Sequence[bytes], affinity: AffinityChoice | None, key: str | None

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .affinity import Affinity, new_key
+from .forked import renew_after_fork
 
 Placement = Literal["hash", "balanced"]
 
@@ -53,10 +54,17 @@ class Replicas:
     """What one client has seen of its server's replicas. `now` is always passed in, in seconds."""
 
     def __init__(self) -> None:
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
         self._homes: OrderedDict[str, _Home] = OrderedDict()
         self._spare: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._tells: bool | None = None
-        self._lock = threading.Lock()
+        # `end` may be called in the middle of another: by a signal handler, or by a coroutine that is collected.
+        self._lock = threading.RLock()
+
+    _after_fork = _begin  # the turns that run are the parent's, and so are the spare keys: no two shall take one
 
     def seen(self, key: str | None, replica: str | None, now: float) -> None:
         """Note that ``replica`` has answered a request with ``key``; None where it was not named."""

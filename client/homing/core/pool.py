@@ -10,6 +10,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+from weakref import WeakSet
+
+from .forked import renew_after_fork
 
 C = TypeVar("C")
 
@@ -28,7 +31,7 @@ class Ticket(Generic[C]):
     pool was closed while it waited. ``wake`` is called in either case.
     """
 
-    __slots__ = ("_wake", "connection", "origin", "refused", "served")
+    __slots__ = ("__weakref__", "_wake", "connection", "origin", "refused", "served")
 
     def __init__(self, origin: Origin, wake: Callable[[], None]) -> None:
         self.origin = origin
@@ -64,13 +67,22 @@ class Pool(Generic[C]):
         self._max = max_connections
         self._expiry = keepalive_expiry
         self._close = close
-        self._lock = threading.Lock()
+        self._closed = False
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may call in the middle of a step
         self._idle: dict[Origin, deque[tuple[float, C]]] = {}
         self._idle_count = 0
         self._busy: set[C] = set()
-        self._opening = 0
+        self.dropped: deque[C] = deque()
+        """Connections of responses that were collected instead of closed. A finalizer takes no lock: see `admit`."""
+        # Weakly: an interrupt may come between leave to open a connection and whoever would open it.
+        self._opening: WeakSet[Ticket[C]] = WeakSet()
         self._queue: deque[Ticket[C]] = deque()
-        self._closed = False
+
+    _after_fork = _begin  # the connections close by themselves
 
     @property
     def idle(self) -> int:
@@ -80,20 +92,24 @@ class Pool(Generic[C]):
     @property
     def in_use(self) -> int:
         """How many serve a request, or are being opened for one."""
-        return len(self._busy) + self._opening
+        return len(self._busy.difference(self.dropped)) + len(self._opening)
 
     @property
     def waiting(self) -> int:
         """How many requests wait for a connection."""
         return len(self._queue)
 
-    def take_idle(self, origin: Origin, *, now: float) -> C | None:
-        """Return an idle connection if there is one: the common case, without a ticket."""
+    def take_idle(self, origin: Origin, taken: list[C], *, now: float) -> C | None:
+        """Return an idle connection if there is one: the common case, without a ticket.
+
+        It is put into ``taken`` too, where the caller finds it also if an interrupt keeps this from returning.
+        """
         with self._lock:
             if self._closed:
                 raise RuntimeError(_CLOSED)
+            self._forget_dropped()
             doomed = self._expired(origin, now)
-            connection = self._pop_idle(origin)
+            connection = self._pop_idle(origin, taken)
         self._close_all(doomed)
         return connection
 
@@ -102,29 +118,36 @@ class Pool(Generic[C]):
         with self._lock:
             if self._closed:
                 raise RuntimeError(_CLOSED)
+            self._forget_dropped()
             doomed = self._expired(ticket.origin, now)
-            connection = None if fresh else self._pop_idle(ticket.origin)
+            connection = None if fresh else self._pop_idle(ticket.origin, [])
             if connection is not None:
                 ticket.serve(connection)
             elif self._has_room() or self._evict(doomed):
-                self._opening += 1
+                self._opening.add(ticket)
                 ticket.serve(None)
             else:
                 self._queue.append(ticket)
         self._close_all(doomed)
 
-    def opened(self, connection: C) -> None:
-        """Record the connection that a served ticket has opened."""
+    def admit(self) -> None:
+        """Serve those who wait, if there is room: connections may have gone without a word."""
         with self._lock:
-            self._opening -= 1
+            self._forget_dropped()
+            self._admit()
+
+    def opened(self, connection: C, ticket: Ticket[C]) -> None:
+        """Record the connection that a served ``ticket`` has opened."""
+        with self._lock:
+            self._opening.discard(ticket)
             self._busy.add(connection)
             doomed = [connection] if self._closed else []
         self._close_all(doomed)
 
-    def failed(self) -> None:
-        """Record that a served ticket has opened none."""
+    def failed(self, ticket: Ticket[C]) -> None:
+        """Record that a served ``ticket`` has opened none."""
         with self._lock:
-            self._opening -= 1
+            self._opening.discard(ticket)
             self._admit()
 
     def checkin(self, connection: C, origin: Origin, *, now: float) -> None:
@@ -162,7 +185,7 @@ class Pool(Generic[C]):
                     self._queue.remove(ticket)
                 return
         if ticket.connection is None:
-            self.failed()
+            self.failed(ticket)
         else:
             self.checkin(ticket.connection, ticket.origin, now=now)
 
@@ -182,8 +205,7 @@ class Pool(Generic[C]):
     def forget(self) -> list[C]:
         """Return all connections without closing them, and know them no more.
 
-        For those that another process or event loop has left behind: a thread that held the
-        lock when the process was forked will never release it.
+        For those that another event loop has left behind.
         """
         connections = [connection for stack in self._idle.values() for _, connection in stack]
         connections += self._busy
@@ -192,22 +214,28 @@ class Pool(Generic[C]):
         self._busy.clear()
         return connections
 
-    def _pop_idle(self, origin: Origin) -> C | None:
+    def _forget_dropped(self) -> None:
+        while self.dropped:
+            self._busy.discard(self.dropped.popleft())
+
+    def _pop_idle(self, origin: Origin, taken: list[C]) -> C | None:
         stack = self._idle.get(origin)
         if not stack:
             return None
         connection = stack.pop()[1]
+        taken.append(connection)
         self._idle_count -= 1
         self._busy.add(connection)
         return connection
 
     def _has_room(self) -> bool:
-        return self._max is None or len(self._busy) + self._opening + self._idle_count < self._max
+        return self._max is None or len(self._busy) + len(self._opening) + self._idle_count < self._max
 
     def _admit(self) -> None:
         while self._queue and self._has_room():
-            self._opening += 1
-            self._queue.popleft().serve(None)
+            ticket = self._queue.popleft()
+            self._opening.add(ticket)
+            ticket.serve(None)
 
     def _expired(self, origin: Origin, now: float) -> list[C]:
         # The oldest lie at the bottom. Each is looked at once more than it is removed.

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from ..types.wire import WireModel
 from .encode import encode_messages
+from .forked import renew_after_fork
 
 LIMIT: Final = 32 * 1024 * 1024
 """Bytes of encodings kept for one client: thirty histories of a megabyte. Older ones are forgotten first."""
@@ -36,9 +37,15 @@ class PrefixCache:
 
     def __init__(self, *, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may call in the middle of a step
         self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
         self._size = 0
+
+    _after_fork = _begin  # another thread may have been in the middle of a change
 
     @property
     def size(self) -> int:

@@ -30,6 +30,8 @@ from ..errors import (
     UnprocessableEntityError,
     error_object,
 )
+from .controls import without_controls
+from .redact import hide
 from .surrogates import without_halves
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 EXCERPT: Final = 300
 #: Characters of a body that is not JSON to keep in ``error.body``: a proxy's page, a traceback.
 MAX_TEXT_BODY: Final = 4096
+#: Bytes of an error's body that are read: enough for any message, not for a proxy's runaway page.
+MAX_ERROR_BODY: Final = 1 << 20
 #: Used for an error object in a stream that states no code: something failed on the server.
 UNSTATED: Final = 500
 
@@ -103,12 +107,6 @@ _WORDS: Final = {
     "gatewaytimeout": 504,
 }
 
-# What a credential looks like: OpenAI (sk-), Modal (wk- ws- ak- as-), Hugging Face (hf_), bearer.
-_CREDENTIAL: Final = re.compile(
-    r"\b(?:sk|wk|ws|ak|as)-[A-Za-z0-9_-]{8,}|\bhf_[A-Za-z0-9]{8,}|(?<=Bearer )[^\s\"',]+", re.IGNORECASE
-)
-_HIDDEN: Final = "[hidden]"
-
 
 def status_error(
     status_code: int,
@@ -123,7 +121,8 @@ def status_error(
     like a credential, and each of ``secrets``, is blotted out of the message and of
     ``error.body``: servers do quote the key they refuse.
     """
-    body = _hide(_parsed(body), tuple(filter(None, secrets)))
+    parsed = _parsed(body)
+    body = hide(parsed, secrets)
     if isinstance(body, str):
         body = body[:MAX_TEXT_BODY]
     said = _said(body)
@@ -131,7 +130,7 @@ def status_error(
         status_code,
         (InternalServerError, _SERVER_HINT) if status_code >= 500 else (APIStatusError, _OTHER_HINT),
     )
-    if status_code in _TOO_LONG_STATUS and _is_too_long(said, error_object(body)):
+    if status_code in _TOO_LONG_STATUS and _is_too_long(_said(parsed), error_object(parsed)):
         kind, hint = ContextWindowExceeded, _CONTEXT_HINT
     return kind(
         f"{status_code}: {excerpt(said)} {hint}" if said else f"{status_code} without a message. {hint}",
@@ -149,6 +148,8 @@ def stream_error(data: bytes, *, secrets: Iterable[str] = ()) -> APIStatusError:
 
 def is_error(data: bytes) -> bool:
     """Whether a body is an error object, whatever its HTTP status."""
+    if len(data) > MAX_ERROR_BODY:  # not worth the memory of several copies
+        return False
     body = _parsed(data)
     return isinstance(body, dict) and bool(body.get("error") or body.get("object") == "error")
 
@@ -172,7 +173,7 @@ def invalid_answer(what: str, data: bytes | str, *, secrets: Iterable[str] = ())
     ``what`` says what is wrong with it; an excerpt of ``data`` is added, without ``secrets``.
     """
     text = data if isinstance(data, str) else data[: 4 * MAX_TEXT_BODY].decode("utf-8", "replace")
-    text = _hide(text, tuple(filter(None, secrets)))
+    text = hide(text, secrets)
     said = _said(text) or "nothing"
     return APIResponseValidationError(
         f"{what}. The server sent: {excerpt(said)} "
@@ -182,8 +183,8 @@ def invalid_answer(what: str, data: bytes | str, *, secrets: Iterable[str] = ())
 
 
 def excerpt(text: str) -> str:
-    """Return ``text`` on one line, ended with a full stop and cut at :data:`EXCERPT` characters."""
-    line = " ".join(text.split())
+    """Return ``text`` clean and on one line, ended with a full stop and cut at :data:`EXCERPT` characters."""
+    line = without_controls(" ".join(text.split()))
     if len(line) > EXCERPT:
         return line[: EXCERPT - 1] + "…"
     return line if line.endswith((".", "!", "?")) else line + "."
@@ -195,7 +196,7 @@ def _parsed(body: object) -> Any:
     if not isinstance(body, str):
         return body
     try:
-        # Bounded in depth, unlike json.loads, so that _hide cannot overflow.
+        # Bounded in depth, unlike json.loads, so that hide cannot overflow.
         return from_json(without_halves(body.encode("utf-8", "replace")) or body)
     except ValueError:
         return body
@@ -221,15 +222,3 @@ def _page_title(html: str) -> str:
 
 def _is_too_long(said: str, detail: dict[str, Any]) -> bool:
     return any(_TOO_LONG.search(text) for text in (said, str(detail.get("code")), str(detail.get("type"))))
-
-
-def _hide(value: Any, secrets: tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, _HIDDEN)
-        return _CREDENTIAL.sub(_HIDDEN, value)
-    if isinstance(value, dict):
-        return {_hide(key, secrets): _hide(item, secrets) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_hide(item, secrets) for item in value]
-    return value

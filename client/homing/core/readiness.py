@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from .forked import renew_after_fork
+
 State = Literal["unknown", "waiting", "ready"]
 
 MIN_GAP = 0.25
@@ -58,10 +60,12 @@ class Ready:
 class Ticket:
     """One call's place in the queue. ``wake`` is called (from any thread) when it should ask again."""
 
-    __slots__ = ("release_at", "sent_at", "wake")
+    __slots__ = ("gone", "release_at", "sent_at", "wake")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
+        self.gone = False
+        """Whether its call has ended: one attribute store, which no signal can get in the way of."""
         self.release_at: float | None = None
         self.sent_at: float | None = None
 
@@ -70,12 +74,20 @@ class Readiness:
     """What this client knows of whether a server is up, and who waits for it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        # Taken again by its holder only in `leave`, when the collector closes a call in the middle of a step.
+        self._lock = threading.RLock()
+        self._stepping = False
         self._state: State = "unknown"
         self._since = 0.0
         self._leader: Ticket | None = None
         self._next_try = 0.0
         self._queue: dict[Ticket, None] = {}
+
+    _after_fork = _begin  # who leads and who waits are threads of the parent
 
     @property
     def state(self) -> State:
@@ -93,9 +105,15 @@ class Readiness:
         A holder must also ask again when its ``wake`` was called.
         """
         with self._lock:
-            hold = self._ask(ticket, now)
-            ticket.sent_at = now if hold is None else None
-            return hold
+            try:
+                self._stepping = True
+                ticket.gone = False  # back, after a pause
+                self._forget_gone()
+                hold = self._ask(ticket, now)
+                ticket.sent_at = now if hold is None else None
+                return hold
+            finally:
+                self._stepping = False
 
     def _ask(self, ticket: Ticket, now: float) -> float | None:
         if self._state == "ready":
@@ -135,35 +153,60 @@ class Readiness:
     def not_ready(self, ticket: Ticket, now: float, *, retry_after: float = 0.0) -> None:
         """Report that ``ticket``'s request met no ready replica."""
         with self._lock:
-            ticket.sent_at = None
-            if self._state != "waiting":
-                self._state, self._since, self._leader = "waiting", now, ticket
-            if ticket is not self._leader:
-                return
-            gap = min(MAX_GAP, max(MIN_GAP, GAP_SHARE * (now - self._since)))
-            self._next_try = now + max(gap, retry_after)
-            self._wake_deputy()
+            try:
+                self._stepping = True
+                ticket.sent_at = None
+                if self._state != "waiting":
+                    self._state, self._since, self._leader = "waiting", now, ticket
+                if ticket is not self._leader:
+                    return
+                gap = min(MAX_GAP, max(MIN_GAP, GAP_SHARE * (now - self._since)))
+                self._next_try = now + max(gap, retry_after)
+                self._wake_deputy()
+            finally:
+                self._stepping = False
 
     def answered(self, ticket: Ticket, now: float) -> None:
         """Report that a replica answered ``ticket``, in whatever way: it is up."""
         with self._lock:
-            ticket.sent_at = None
-            self._become_ready(now)
+            try:
+                self._stepping = True
+                ticket.sent_at = None
+                self._become_ready(now)
+            finally:
+                self._stepping = False
 
     def leave(self, ticket: Ticket) -> None:
         """Forget ``ticket``: its call has ended. A leader that leaves hands over to the first waiter."""
+        ticket.gone = True
         with self._lock:
-            deputy = next(iter(self._queue), None)
-            self._queue.pop(ticket, None)
-            if ticket is self._leader:
-                self._leader = None
-                self._next_try = 0.0
-                if self._queue:
-                    self._wake_deputy()
-                else:
-                    self._state = "unknown"  # nobody has looked on: what was true then may not be now
-            elif ticket is deputy:
+            if self._stepping:  # the collector closes a call in the middle of a step: who asks next will see it
+                return
+            try:
+                self._stepping = True
+                self._leave(ticket)
+            finally:
+                self._stepping = False
+
+    def _leave(self, ticket: Ticket) -> None:
+        deputy = next(iter(self._queue), None)
+        self._queue.pop(ticket, None)
+        if ticket is self._leader:
+            self._leader = None
+            self._next_try = 0.0
+            if self._queue:
                 self._wake_deputy()
+            else:
+                self._state = "unknown"  # nobody has looked on: what was true then may not be now
+        elif ticket is deputy:
+            self._wake_deputy()
+
+    def _forget_gone(self) -> None:
+        """Let those leave who could not say so: an interrupt, or the collector, kept them from it."""
+        while self._leader is not None and self._leader.gone:
+            self._leave(self._leader)
+        while self._queue and (deputy := next(iter(self._queue))).gone:
+            self._leave(deputy)
 
     def _become_ready(self, now: float) -> None:
         cold = self._state == "waiting"

@@ -15,6 +15,9 @@ from .failures import truncated
 from .join import Join
 from .stencil import Texts
 
+MAX_HELD = 1000
+"""Chunks that are held while they show nothing: honest servers send a few. Beyond, they are handed out."""
+
 Item = ChatCompletionChunk | StreamEvent | str
 Mode = Literal["chunks", "events", "text"]
 
@@ -80,7 +83,7 @@ class Reading:
             if failure is not None:
                 raise failure
             self._held += items
-            return []
+            return self._release([], mode) if len(self._held) > MAX_HELD else []
         if self._accumulator.done:
             self._held += items
             return []

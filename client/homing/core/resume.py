@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..errors import APIError, APITimeoutError, StreamInterrupted
+from ..errors import APIError, APITimeoutError, ResponseTooLarge, StreamInterrupted
 from ..types import ChatCompletionMessage
 from .encode import encode_message
 from .request import Request
@@ -158,9 +158,9 @@ def not_resumed(error: APIError, why: str) -> APIError:
 def failed_to_resume(broken: APIError, failure: Exception) -> Exception:
     """Return what to raise when the request that should have gone on with a reply has failed.
 
-    For the caller it is still the interruption; a time limit of theirs stays what it is.
+    For the caller it is still the interruption; a limit of theirs, of time or bytes, stays what it is.
     """
-    if failure is broken or isinstance(failure, APITimeoutError):
+    if failure is broken or isinstance(failure, (APITimeoutError, ResponseTooLarge)):
         return failure
     kind = type(broken) if isinstance(broken, StreamInterrupted) else StreamInterrupted
     return kind(f"{broken.message}; going on with it failed: {failure}")

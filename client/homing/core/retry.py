@@ -247,3 +247,9 @@ def out_of_time(total: float | None) -> DeadlineExceeded:
     """The error of a call whose ``Timeout.total`` ends before its next attempt could begin."""
     limit = "" if total is None else f" of {total:g} s"
     return DeadlineExceeded(f"the call's total{limit} ends before the next attempt: raise Timeout.total")
+
+
+def waited_too_long(total: float | None, what: str) -> DeadlineExceeded:
+    """The error of a call whose ``Timeout.total`` ends while it waits ``what``: "for …"."""
+    limit = "" if total is None else f" of {total:g} s"
+    return DeadlineExceeded(f"the call's total{limit} ended while it waited {what}: raise Timeout.total")

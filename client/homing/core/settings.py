@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
@@ -19,19 +20,12 @@ COLD_START_TIMEOUT = 1200.0
 """Seconds to wait for a replica: the server may take as long to load weights and compile kernels,
 and modal-examples#1553 shows what a shorter default does."""
 
-SECRET_HEADERS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "modal-authorization",
-        "modal-key",
-        "modal-secret",
-        "x-api-key",
-        "api-key",
-    }
-)
-_SCHEMES = frozenset({"bearer", "basic"})
+MAX_RESPONSE_BYTES = 256 * 1024 * 1024
+"""Bytes of one answer. A token takes some 300 bytes of a stream, and 2 KB with 20 log probabilities: this is
+room for 900,000 tokens, or for 130,000 of those. More is no reply, but a flood or a bomb."""
+
+CREDENTIAL_HEADERS = frozenset({"authorization", "modal-key", "modal-secret"})
+"""Those that `Credentials` become, in lower case."""
 
 ApiKey = str | Callable[[], str]
 ProxyToken = str | tuple[str, str]
@@ -42,6 +36,10 @@ PROTECTED_HEADERS = frozenset({"content-length", "transfer-encoding", "host", "c
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t -~]*")
 _NO_URL = re.compile(r"""[\x00-\x20\x7f<>"{}|\\^`]""")  # RFC 3986 has no place for them; placeholders do
+_LIKE_A_HOST = re.compile(
+    r"(?:[a-z]{1,8}://(?:\*\*\*@)?[a-z0-9.-]*|localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\w{0,5})?(?:/v1)?/?",
+    re.IGNORECASE,
+)
 _JOINED_PROXY_TOKEN = re.compile(r"(wk-[^.\s]+)\.(ws-\S+)")
 
 
@@ -55,6 +53,9 @@ class Credentials:
     def __repr__(self) -> str:
         kinds = ["api_key"] * (self.api_key is not None) + ["proxy_token"] * (self.proxy_token is not None)
         return f"Credentials({', '.join(kinds) or 'none'})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials are not to be pickled or copied: read them again where they are needed")
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the next request; a callable key is asked each time, so it may rotate.
@@ -71,10 +72,15 @@ class Credentials:
         return headers
 
 
-def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what a request carries that must never show up in a message, whoever put it there."""
-    values = (value for name, value in headers.items() if name.lower() in SECRET_HEADERS)
-    return tuple(secret for value in values for secret in value.split() if secret.lower() not in _SCHEMES)
+def max_response_bytes_of(value: int | None) -> float:
+    """Return the bound in bytes, infinite for None. Raises `ConfigurationError`."""
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"max_response_bytes must be a whole number from 1, or None for no limit; got {value!r}"
+        )
+    return value
 
 
 def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> str:
@@ -93,11 +99,15 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> st
     parts = _split(str(base_url).strip())
     if parts is None:
         raise ConfigurationError(
-            f"{source} must look like https://host or http://host:port, got {_shown(base_url)!r}"
+            f"{source} must look like https://host or http://host:port, got {_shown(base_url)}"
         )
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(
             f"{source} must not hold a password: pass api_key=… or proxy_token=… instead"
+        )
+    if "=" in parts.query:
+        raise ConfigurationError(
+            f"{source} must not have a query (not shown: it may hold a key): pass default_query=… instead"
         )
     path = parts.path.rstrip("/")
     if path == "/v1" or path.endswith("/v1"):
@@ -164,17 +174,21 @@ def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: 
     check_mapping(more, name=name)
     if not more:
         return headers if type(headers) is dict else dict(headers)
-    merged = {key.lower(): (key, value) for key, value in headers.items()}
-    for key, value in more.items():
+    for key in more:
         if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key):
-            raise ConfigurationError(f"{name} holds {key!r}, which cannot be the name of a header")
+            del key  # for a traceback that shows locals
+            raise ConfigurationError(
+                f"{name} holds what cannot be the name of a header (not shown: it may hold a key): "
+                "letters, digits and hyphens only"
+            )
         if key.lower() in PROTECTED_HEADERS:
             raise ConfigurationError(f"{name} may not set {key!r}: the transport does")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+        if not isinstance(more[key], str) or not _HEADER_VALUE.fullmatch(more[key]):
             raise ConfigurationError(
                 f"{name}[{key!r}] must be a string of printable ASCII (its value is not shown): quote or encode it"
             )
-        merged[key.lower()] = (key, value)
+    merged = {key.lower(): (key, value) for key, value in headers.items()}
+    merged.update((key.lower(), (key, value)) for key, value in more.items())
     return dict(merged.values())
 
 
@@ -223,4 +237,7 @@ def _hint(token: str) -> str:
 
 
 def _shown(url: object) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", str(url))
+    """Return what may be quoted of a URL that is none: scheme and host, if it has them and holds no more."""
+    text = re.sub(r"//[^/@]*@", "//***@", str(url).strip())
+    host = _LIKE_A_HOST.fullmatch(text)
+    return repr(text) if host is not None or not text else "something else (not shown: it may hold a key)"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
+
+from .controls import one_line
 
 if TYPE_CHECKING:
     from ..types import CompletionUsage
@@ -59,6 +61,10 @@ class Telemetry:
     """How much of the prompt the next one begins with, where that is not all of it: a run of tools with
     reasoning in between, which later prompts leave out; a repaired answer."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The oldest protocols of pickle do not know slots, and an error may hold a reply.
+        return type(self), tuple(getattr(self, one.name) for one in fields(self))
+
     @property
     def reuse(self) -> float | None:
         """``cached_tokens`` as a share of ``reusable_tokens``, at most 1."""
@@ -87,6 +93,12 @@ class Telemetry:
     def from_dict(cls, data: Mapping[str, Any]) -> Telemetry:
         """Read `to_dict`'s result; fields of later versions are ignored."""
         return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+
+
+def replica_of(headers: Mapping[str, str]) -> str | None:
+    """Return the name of the replica that answered, as it may be shown; None if the server does not say."""
+    name = headers.get(REPLICA_HEADER)
+    return None if name is None else one_line(name)
 
 
 class Stopwatch:

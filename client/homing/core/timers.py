@@ -29,6 +29,17 @@ SILENCE = 60.0
 WRITE = 60.0
 """A megabyte of history over a slow uplink."""
 
+LATE_BYTES = 1 << 20
+"""Bytes that are still read once a limit has passed. What a server sent in time may have waited for a slow
+consumer: in the receive buffers, which behind a reader that pauses hold less than this. What exceeds it is
+a flood, and a flood obeys the same limits as silence."""
+
+LATE_GRACE = 0.01
+"""Seconds to fetch what has already arrived when the limit has passed, where looking takes a wait."""
+
+LATE_READ = 4096
+"""Bytes that each late read counts for besides: what still trickles in had not arrived."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
@@ -83,7 +94,9 @@ class Timers:
     is one comparison, since it happens for every chunk.
     """
 
-    __slots__ = ("_ends_at", "_gap", "_progress_by", "_progressed", "_silence", "_timeout", "deadline")
+    __slots__ = (
+        "_ends_at", "_gap", "_late_for", "_leeway", "_progress_by", "_progressed", "_silence", "_timeout", "deadline",
+    )
 
     def __init__(self, timeout: Timeout, *, now: float, ends_at: float | None = None) -> None:
         self._timeout = timeout
@@ -91,15 +104,27 @@ class Timers:
         self._silence = math.inf if timeout.silence is None else timeout.silence
         self._ends_at = math.inf if ends_at is None else ends_at
         self._progressed = False
+        self._late_for = math.inf
+        self._leeway = 0
         self._progress_by = math.inf if timeout.first_token is None else now + timeout.first_token
         self.deadline = min(self._progress_by, self._ends_at)
 
-    def heard(self, now: float, *, progress: bool) -> None:
-        """Note that bytes came at ``now``, and whether they carried the reply on."""
+    def heard(self, now: float, *, progress: bool, size: int = 0) -> None:
+        """Note that ``size`` bytes came at ``now``, and whether they carried the reply on.
+
+        Raises what `expired` returns, when more comes after a limit than can have arrived before it.
+        """
         if progress:
             self._progressed = True
             self._progress_by = now + self._gap
-        self.deadline = min(self._progress_by, now + self._silence, self._ends_at)
+        self.deadline = deadline = min(self._progress_by, now + self._silence, self._ends_at)
+        if now >= deadline:
+            if self._late_for != deadline:
+                self._late_for = deadline
+                self._leeway = LATE_BYTES
+            self._leeway -= size + LATE_READ
+            if self._leeway < 0:
+                raise self.expired(now)
 
     def expired(self, now: float) -> APITimeoutError:
         """Return the error for the limit that has run out at ``now`` (the nearest, if the clock is coarse)."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from ..errors import APIResponseValidationError
 from ..types.chunk import ChoiceDeltaToolCall
 from ..types.completion import ChatCompletionMessageToolCall, Function
 
 #: With one of these the model ended its turn by itself, so that its last call is whole.
 _ENDED_BY_MODEL: Final = frozenset({"stop", "tool_calls", "function_call"})
+
+
+#: Tool calls of one choice. No model makes a tenth as many, and each takes much more than its piece did.
+MAX_TOOL_CALLS: Final = 1024
 
 
 class ToolCall:
@@ -79,6 +84,10 @@ class ToolCalls:
         call = self._by_index.get(index)
         # Servers that number all calls 0 tell them apart by id.
         if call is None or (name and piece.id and call.id and piece.id != call.id):
+            if len(self.calls) >= MAX_TOOL_CALLS:
+                raise APIResponseValidationError(
+                    f"the reply has more than {MAX_TOOL_CALLS} tool calls: the model or the server runs wild"
+                )
             call = ToolCall(index if call is None else len(self.calls))
             self._by_index[index] = call
             self.calls.append(call)

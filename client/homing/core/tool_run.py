@@ -18,6 +18,7 @@ from ..errors import (
 )
 from ..types.completion import ChatCompletion
 from ..types.tool_events import ToolEvent, ToolFailed, ToolFinished, ToolStarted
+from .controls import one_line
 from .sentinel import NotGiven
 from .tool_pairs import told, tool_message
 from .tools import Tool, ToolLike, check_seconds, definitions, result_text, tool_list, tool_of
@@ -186,7 +187,7 @@ class ToolRun:
                 job.timeout = self.tool_timeout if isinstance(tool.timeout, NotGiven) else tool.timeout
         elif job.name not in offered:
             there = ", ".join(sorted(offered)) or "none"
-            job.fail(ToolError(f"there is no tool {job.name}. The tools are: {there}"))
+            job.fail(ToolError(f"there is no tool {one_line(job.name)}. The tools are: {there}"))
         elif not _is_object(text):
             job.fail(ToolError("the arguments are not right: they must be a JSON object"))
         return job

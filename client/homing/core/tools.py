@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_json
 
 from ..errors import ConfigurationError, ToolError
+from .interrupts import import_whole
 from .sentinel import NOT_GIVEN, NotGiven
 from .surrogates import without_half_characters
 
@@ -160,6 +161,7 @@ def _documented(function: Any) -> _Documented:
         text = inspect.getdoc(function)
     else:  # an object that can be called: its class says how it is made, its method what it does
         text = inspect.getdoc(type(function).__call__)
+    import_whole("docstring_parser")
     from docstring_parser import parse
 
     said = parse(text or "")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import httpcore
 import httpx
 
 from ..errors import ConfigurationError
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 KEEPALIVE_EXPIRY = 4.0
 """Seconds an idle connection is kept. SGLang's uvicorn closes after 5 s (fixed in 0.5.9); a request
@@ -46,6 +50,23 @@ SOCKET_OPTIONS = (*keepalive_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY,
 """Set on every connection."""
 
 
+def numeric(host: str, port: int) -> list[Any] | None:
+    """Return what ``getaddrinfo`` says of an IP address; None for a name, which has to be looked up.
+
+    Not asked where it can be helped, not even with AI_NUMERICHOST: glibc's takes locks, and in a forked child one
+    that another thread held stays taken for ever.
+    """
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    if "%" in host:  # the name of an interface
+        return None
+    if version == 4:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
+
+
 def covers(url: httpx.URL, *, proxies: Mapping[str, str], http2: bool = False, uds: str | None = None) -> bool:
     """Tell whether Homing's transport can reach ``url``; otherwise httpx's own is to be used.
 
@@ -60,6 +81,27 @@ def covers(url: httpx.URL, *, proxies: Mapping[str, str], http2: bool = False, u
     names = [entry.lstrip("*.").rpartition(":")[0] or entry.lstrip("*.") for entry in entries if entry != "*"]
     host = url.host.lower()
     return "*" in entries or any(name and (host == name or host.endswith("." + name)) for name in names)
+
+
+def with_proxies(make: Callable[[], C], proxies: Mapping[str, str]) -> C:
+    """Return the httpx client that ``make`` makes, which reads the environment's ``proxies``.
+
+    Raises `ConfigurationError` where they cannot be read. httpx's own error quotes them, and with them a password.
+    """
+    with contextlib.suppress(httpx.InvalidURL, ValueError):
+        return make()
+    wrong = next((scheme for scheme in ("http", "https", "all") if not _is_proxy(proxies.get(scheme))), "no")
+    raise ConfigurationError(
+        f"{wrong.upper()}_PROXY in the environment cannot be read: http://user:password@host:port is wanted, "
+        "with the special characters of user and password percent-encoded (# as %23, / as %2F)"
+    )
+
+
+def _is_proxy(url: str | None) -> bool:
+    try:
+        return not url or bool(httpx.Proxy(url if "://" in url else f"http://{url}"))
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 def check_limits(max_connections: int | None, keepalive_expiry: float) -> None:

@@ -190,6 +190,7 @@ def attempts(plan: Plan, readiness: Readiness, ticket: Ticket, clock: Callable[[
             plan.retries += 1
             yield Sleep(pause, Retrying(error, plan.sent, pause))
     finally:
+        ticket.gone = True  # first, and by itself: nothing can come in between
         readiness.leave(ticket)
 
 

@@ -25,13 +25,16 @@ import time
 import uuid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 import anyio
 import anyio.to_thread
 import httpx
 import tenacity
 
+from ..core.redact import Secrets, disarm, redacted_response, secrets_in, secrets_of
 from ..core.settings import ProxyToken, resolve_base_url, resolve_credentials
+from ..core.transport import with_proxies
 from ..errors import APIConnectionError, APIResponseValidationError, APIStatusError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,6 +103,15 @@ def _modal() -> Any:
     return modal
 
 
+def _unreachable(url: str, error: httpx.TransportError, secrets: Secrets) -> APIConnectionError:
+    disarm(error, secrets)
+    return APIConnectionError(f"{url} cannot be reached: {error}")
+
+
+def _copy(response: httpx.Response) -> httpx.Response:
+    return redacted_response(response, None, secrets_of(response))
+
+
 class _Session:
     """What both faces share: the requests, and what their answers mean. No I/O."""
 
@@ -164,7 +176,7 @@ class _Session:
                 f"Modal did not start a sticky session ({response.status_code}); is the server under "
                 "@modal.sessioned(), and the proxy token valid for its environment?",
                 status_code=response.status_code,
-                response=response,
+                response=_copy(response),
             )
         try:
             answer = json.loads(response.content)
@@ -182,7 +194,7 @@ class _Session:
                 f"Modal did not end the sticky session ({response.status_code}); it ends by itself "
                 f"after {self.idle_timeout} idle seconds",
                 status_code=response.status_code,
-                response=response,
+                response=_copy(response),
             )
 
     def _policy(self, tries: int) -> dict[str, Any]:
@@ -228,11 +240,11 @@ class ModalStickySession(_Session):
         self.terminate()
 
     def _send(self, request: httpx.Request, timeout: float, tries: int) -> httpx.Response:
-        with httpx.Client(timeout=timeout) as http:
+        with with_proxies(lambda: httpx.Client(timeout=timeout), getproxies()) as http:
             try:
                 return tenacity.Retrying(**self._policy(tries))(http.send, request)
             except httpx.TransportError as error:
-                raise APIConnectionError(f"{self.url} cannot be reached: {error}") from error
+                raise _unreachable(self.url, error, secrets_in(request, http)) from error
 
 
 class AsyncModalStickySession(_Session):
@@ -260,8 +272,8 @@ class AsyncModalStickySession(_Session):
         await self.terminate()
 
     async def _send(self, request: httpx.Request, timeout: float, tries: int) -> httpx.Response:
-        async with httpx.AsyncClient(timeout=timeout) as http:
+        async with with_proxies(lambda: httpx.AsyncClient(timeout=timeout), getproxies()) as http:
             try:
                 return await tenacity.AsyncRetrying(**self._policy(tries), sleep=anyio.sleep)(http.send, request)
             except httpx.TransportError as error:
-                raise APIConnectionError(f"{self.url} cannot be reached: {error}") from error
+                raise _unreachable(self.url, error, secrets_in(request, http)) from error

@@ -27,6 +27,7 @@ from .._async.courier import AsyncCourier, async_transport
 from .._sync.courier import Courier, transport
 from ..core.affinity import check_key, new_key
 from ..core.borrowed import Terms
+from ..core.cookies import ClosedJar
 from ..core.hooks import Hooks
 from ..core.options import AffinityChoice, affinity_of
 from ..core.settings import ProxyToken
@@ -75,7 +76,7 @@ def http_client(
     )
     module = _library(library)
     inner = module.HTTPTransport() if inner is None else inner
-    return module.Client(transport=transport(inner, Courier(terms)), **{**_DEFAULTS, **settings})
+    return module.Client(transport=transport(inner, Courier(terms)), **_client_settings(module, settings))
 
 
 def async_http_client(
@@ -101,7 +102,9 @@ def async_http_client(
     )
     module = _library(library)
     inner = module.AsyncHTTPTransport() if inner is None else inner
-    return module.AsyncClient(transport=async_transport(inner, AsyncCourier(terms)), **{**_DEFAULTS, **settings})
+    return module.AsyncClient(
+        transport=async_transport(inner, AsyncCourier(terms)), **_client_settings(module, settings)
+    )
 
 
 def affinity_headers(key: str | None = None, *, affinity: AffinityChoice = "prefix") -> dict[str, str]:
@@ -118,6 +121,14 @@ def affinity_headers(key: str | None = None, *, affinity: AffinityChoice = "pref
 
 _DEFAULTS = {"follow_redirects": True}
 """As openai's own clients have it."""
+
+
+def _client_settings(module: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    # A jar of the client's own would take all conversations, and all who use it, to one replica.
+    jar = ClosedJar()
+    for cookie in module.Cookies(settings.get("cookies")).jar:
+        jar.set_cookie(cookie)
+    return {**_DEFAULTS, **settings, "cookies": jar}
 
 
 def _library(name: str | None) -> Any:

@@ -255,6 +255,7 @@ class TurnOptions(TypedDict, total=False):
     """What concerns a turn's calls and not the model; none of it is in the request's JSON."""
 
     timeout: Timeout | float | NotGiven | None
+    max_response_bytes: int | NotGiven | None
     resume: ResumeChoice | None
     extra_headers: Mapping[str, str] | None
     extra_query: Mapping[str, Any] | None

@@ -18,9 +18,10 @@ import click
 
 from homing import AsyncClient, HeaderAffinity, Hooks
 
+from ...core.controls import one_line
 from ..changes import parse_changes
 from ..connection import Server, server_argument
-from ..controls import columns
+from ..output import columns, say
 from ..progress import WaitLine
 from ..wait import TIMEOUT
 from .comparison import NAMES, conclusion, mistakes, side_by_side
@@ -187,16 +188,17 @@ def _numbered(runs: list[list[Measured]]) -> list[Measured]:
 
 def _show(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        say(json.dumps(result, indent=1))
         return
-    click.echo(result["title"])
-    click.echo()
+    say(result["title"])
+    say()
     for number, line in enumerate(columns(side_by_side(result["sides"]))):
-        click.secho(line, bold=number == 0)
+        say(line, bold=number == 0)
     said = conclusion(result["sides"])
-    click.echo("".join(f"\n{line}" for line in said), nl=bool(said))
+    for line in ["", *said] if said else ():
+        say(line)
     for mistake in mistakes(result["sides"].values()):
-        click.secho(mistake, fg="red", err=True)
+        say(one_line(mistake), fg="red", err=True)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +16,10 @@ from homing.stores import Store
 
 from ..changes import parse_changes
 from ..connection import Server, server_options
-from ..controls import columns
+from ..output import columns, say, say_json
 from ..wait import TIMEOUT
 from .plain import PlainScreen, reply_as_data
-from .shelf import Shelf, default_file, entitle, folder, listing, open_store, summaries
+from .shelf import Shelf, default_file, entitle, folder, ids, listing, open_store, summaries
 from .talk import COMMANDS, Display, Talk
 
 INTERRUPTED = 130
@@ -32,7 +31,7 @@ def _ids(context: click.Context, parameter: click.Parameter, incomplete: str) ->
     if not path.exists():  # and completing makes none
         return []
     with open_store(path, private=False) as store:
-        return [CompletionItem(one.id) for one in summaries(store) if one.id.startswith(incomplete)]
+        return [CompletionItem(one) for one in ids(store) if one.startswith(incomplete)]
 
 
 @click.command()
@@ -82,10 +81,10 @@ def _list(store: Store, *, as_json: bool) -> None:
             {"id": one.id, "turns": one.turn_count, "updated_at": one.updated_at, "title": _title(one.header)}
             for one in kept
         ]
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
         return
     for line in columns(listing(kept)):
-        click.echo(line)
+        say(line)
 
 
 def _title(header: dict[str, Any]) -> str | None:
@@ -115,7 +114,7 @@ def _talk(
         shelf = Shelf(client, store, system=system, params=parse_changes(changes))
         talk = shelf.last() if last else shelf.new() if chat_id is None else shelf.open(chat_id)
         if system is not None and talk.turns and talk.system != system:
-            click.echo("The conversation has begun with another system prompt, which stands.", err=True)
+            say("The conversation has begun with another system prompt, which stands.", err=True)
         if typed and sys.stdout.isatty() and not (prompt or as_json or lines):
             _converse(shelf, talk, private=private, plain=plain)
             return
@@ -145,7 +144,7 @@ def _say(talk: Conversation, text: str, *, plain: bool, as_json: bool) -> None:
     entitle(talk, text)
     if as_json:
         told = reply_as_data(talk, text)
-        click.echo(json.dumps(told, ensure_ascii=False))
+        say_json(told)
         if "error" in told:
             raise click.exceptions.Exit(1)
         stopped = told["finish_reason"] == "interrupted"
@@ -167,7 +166,7 @@ def _converse(shelf: Shelf, talk: Conversation, *, private: bool, plain: bool) -
     from .editor import Editor
 
     history = None if private else folder() / "history"
-    editor = Editor(history, commands=COMMANDS, ids=lambda: [one.id for one in summaries(shelf.store)])
+    editor = Editor(history, commands=COMMANDS, ids=lambda: ids(shelf.store))
     session = Talk(shelf, talk, _display(plain=plain))
     session.greet()
     session.run(editor)

@@ -9,6 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown
 from rich.segment import Segment
 
+from ...core.controls import without_controls
+
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
 """As rich's own, but for HTML: rich leaves it out, and a model's answer about HTML would have holes."""
 
@@ -29,8 +31,13 @@ class Block:
         lines = [_without_blanks(line) for line in lines]
         shown = [number for number, line in enumerate(lines) if line]
         for line in lines[shown[0] : shown[-1] + 1] if shown else ():
-            yield from line
+            yield from map(_clean, line)
             yield Segment.line()
+
+
+def _clean(segment: Segment) -> Segment:
+    """Once more: Markdown has names and numbers for characters, ``&rlm;`` and ``&#8238;``."""
+    return Segment(without_controls(segment.text), segment.style, segment.control)
 
 
 def _without_blanks(line: list[Segment]) -> list[Segment]:

@@ -8,7 +8,8 @@ from typing import Any, TextIO
 
 from homing import APIError, Conversation, HomingError, Reply, ReplyStream
 
-from ..controls import columns, without_controls
+from ...core.controls import without_controls
+from ..output import columns
 from ..progress import WaitLine
 from .reading import read, remarks
 
@@ -16,7 +17,7 @@ from .reading import read, remarks
 class PlainScreen:
     """Writes answers, without the reasoning, as they come.
 
-    A terminal gets no control characters, a pipe gets everything. Notes go to standard error, for they are
+    A terminal gets no control characters, a pipe gets the answer as it came. Notes go to standard error, for they are
     no part of the answer.
     """
 

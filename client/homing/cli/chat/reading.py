@@ -10,7 +10,7 @@ from typing import Any
 
 from homing import Reply, ReplyStream, Telemetry, Waiting
 
-from ..controls import without_controls
+from ...core.controls import one_line
 
 
 def read(
@@ -93,4 +93,4 @@ def cost(telemetry: Telemetry) -> str:
         parts.append(f"resumed {telemetry.resumes}×")
     if telemetry.verdict != "unknown":
         parts.append(telemetry.verdict)
-    return without_controls(" · ".join(parts))
+    return one_line(" · ".join(parts))

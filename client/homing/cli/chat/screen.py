@@ -20,7 +20,8 @@ try:
 except ImportError:
     raise ConfigurationError("homing chat needs rich at a terminal: pip install 'homing[cli]', or --plain") from None
 
-from ..controls import columns, without_controls
+from ...core.controls import without_controls
+from ..output import columns
 from ..progress import told
 from .markdown import Block, blocks, split_finished
 from .reading import read, remarks
@@ -56,11 +57,11 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say something that is not the model's."""
-        self._console.print(Text(text, style="dim"))
+        self._console.print(Text(without_controls(text), style="dim"))
 
     def warning(self, text: str) -> None:
         """Say that something went wrong."""
-        self._console.print(Text(text, style="yellow"))
+        self._console.print(Text(without_controls(text), style="yellow"))
 
     def said(self, role: str, text: str) -> None:
         """Show what has been said before."""

@@ -16,7 +16,7 @@ from homing.errors import ConfigurationError
 from homing.stores import ConversationSummary, MemoryStore, SQLiteStore, Store
 from homing.stores.base import MAX_PAGE
 
-from ..controls import without_controls
+from ...core.controls import without_controls
 
 TITLE = 48
 """Characters of a first question that name its conversation: one line of a list."""
@@ -127,11 +127,16 @@ def summaries(store: Store) -> list[ConversationSummary]:
             return sorted(found, key=lambda summary: -summary.updated_at)
 
 
+def ids(store: Store) -> list[str]:
+    """Return the ids that a shell, or the line being typed, may be offered: those that can be typed."""
+    return [one.id for one in summaries(store) if one.id.isprintable()]
+
+
 def listing(kept: Iterable[ConversationSummary]) -> list[tuple[str, ...]]:
     """Return a table of them: id, turns, last use, title."""
     rows: list[tuple[str, ...]] = [("id", "turns", "last used", "title")]
     for one in kept:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.updated_at))
         title = str((one.header.get("metadata") or {}).get("title") or "")
-        rows.append((one.id, str(one.turn_count), used, without_controls(title)))
+        rows.append((one.id, str(one.turn_count), used, title))
     return rows

@@ -1,0 +1,38 @@
+"""What commands print. All of it goes this way, so that no foreign word reaches the terminal as anything but text."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..core.controls import one_line, without_controls
+
+_UNUSUAL = re.compile(r"[^\x20-\x7e\n]")
+
+
+def say(text: str = "", *, mark: str = "", err: bool = False, **style: Any) -> None:
+    """Print ``text``, in click's ``style``, behind a ``mark`` of our own that may have one already."""
+    import click  # an extra: the screens of `homing chat` do without it
+
+    clean = without_controls(text)
+    click.echo(mark + (click.style(clean, **style) if style else clean), err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print ``value`` as a line of JSON in which nothing is lost: what a terminal would obey is escaped."""
+    import click
+
+    click.echo(_UNUSUAL.sub(_escaped, json.dumps(value, ensure_ascii=False)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if one_line(found[0]) == found[0] else f"\\u{ord(found[0]):04x}"
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return ``rows`` as lines, cells below each other. Pure."""
+    clean = [tuple(map(one_line, row)) for row in rows]
+    widths = [max(len(row[column]) for row in clean) for column in range(len(clean[0]))]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in clean)
+    return ["  ".join(cells).rstrip() for cells in padded]

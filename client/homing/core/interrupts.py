@@ -1,0 +1,104 @@
+"""Telling what a program's signal handler has raised from errors of a connection or a store.
+
+A handler may raise anything, anywhere: time limits by SIGALRM raise `TimeoutError`, which is an `OSError`. On
+its way up it meets code, ours and httpcore's, that takes an `OSError` for a broken connection and tries again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+SIGNALS = tuple(sorted(signal.valid_signals()))
+"""All of them: any may have a handler that raises, as a time limit's SIGALRM or a worker's SIGUSR1 does."""
+
+
+class Deferral:
+    """A signal handler that keeps signals for later, until it is `over`. Then it makes room for the program's own."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.came: list[tuple[int, FrameType | None]] = []
+        self.handlers: dict[int, Callable[[int, FrameType | None], object]] = {
+            number: handler
+            for number in SIGNALS
+            if callable(handler := signal.getsignal(number))  # the system's own defaults act whatever we do
+        }
+
+    def begin(self) -> None:
+        """Take the place of the program's handlers."""
+        for number in self.handlers:
+            signal.signal(number, self)
+
+    def end(self) -> None:
+        """Put them back, and call them for what came meanwhile."""
+        self.over = True  # first: where an interrupt keeps the rest from happening, each signal mends its own
+        try:
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
+        finally:
+            self._deliver()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if not self.over:
+            self.came.append((number, frame))
+            return
+        handler = self.handlers[number]
+        signal.signal(number, handler)
+        handler(number, frame)
+
+    def _deliver(self) -> None:
+        try:
+            while self.came:
+                number, frame = self.came.pop(0)
+                self.handlers[number](number, frame)
+        finally:  # each is called, although one before has raised
+            if self.came:
+                self._deliver()
+
+
+def import_whole(name: str) -> None:
+    """Import a module, and let no signal handler raise in the middle: the lock of its import would stay taken."""
+    if name in sys.modules:
+        return
+    if threading.current_thread() is not threading.main_thread():
+        importlib.import_module(name)
+        return
+    deferral = Deferral()
+    try:
+        deferral.begin()
+        importlib.import_module(name)
+    finally:
+        deferral.end()
+
+
+def raise_interrupt(error: BaseException) -> None:
+    """Raise what a signal handler has raised, if that is ``error`` or stands behind it."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if _is_of_a_handler(found.__traceback__):
+            raise found
+        seen.add(id(found))
+        # Not the context: that is whatever was being handled, perhaps the interrupt itself.
+        found = found.__cause__
+
+
+def _is_of_a_handler(trace: TracebackType | None) -> bool:
+    """Whether one of the functions in ``trace`` was called as a handler: with the frame that it interrupted."""
+    late = (Deferral._deliver.__code__, Deferral.__call__.__code__)
+    while trace is not None and trace.tb_next is not None:
+        if trace.tb_frame.f_code in late:
+            return True
+        inner = trace.tb_next.tb_frame
+        for value in inner.f_locals.values():
+            given = value if type(value) is tuple else (value,)
+            if any(one is trace.tb_frame for one in given):
+                return True
+        trace = trace.tb_next
+    return False
