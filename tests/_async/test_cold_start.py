@@ -33,6 +33,16 @@ async def test_a_cold_server_is_waited_for_and_the_wait_is_shown(
 
 
 @pytest.mark.edge(cold_start=0.3, initial_replicas=0)
+async def test_a_wait_for_the_models_name_is_part_of_the_turns(
+    async_homing_client: homing.AsyncClient, edge: Edge
+) -> None:
+    # Without a model's name it is the question for that which meets the cold server.
+    reply = await async_homing_client.conversation().send("Hello")
+    assert {record.path for record in edge.log if record.status == 503} == {"/v1/models"}
+    assert reply.telemetry.waited > 0.1
+
+
+@pytest.mark.edge(cold_start=0.3, initial_replicas=0)
 async def test_streams_show_the_wait_as_events(async_homing_client: homing.AsyncClient) -> None:
     async with async_homing_client.conversation().stream("Hello") as stream:
         kinds = [event.type async for event in stream]

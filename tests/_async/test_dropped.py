@@ -14,9 +14,6 @@ from .faulty_store import FaultyStore
 pytestmark = pytest.mark.anyio
 
 
-# The collector closes the socket, and says so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 async def test_a_dropped_stream_is_saved_with_the_next_turn(
     async_homing_client: homing.AsyncClient, edge: Edge
 ) -> None:

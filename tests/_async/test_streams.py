@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import threading
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 import homing
 from homing.testing import Fault, requests_of
 from homing_server.local import Edge
+
+from ..transport.peers import CHUNKED, Peer, Server, chunk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("settled")]
 
@@ -210,6 +214,30 @@ async def test_connections_are_used_again(async_homing_client: homing.AsyncClien
         await read(async_homing_client)
     pool = async_homing_client._channel.http._transport.pool  # type: ignore[attr-defined]
     assert pool.idle == 1
+
+
+async def test_a_body_that_does_not_end_holds_a_reply_up_for_a_moment_only() -> None:
+    # Proxies have kept the end of a body back: the reply is whole, and only the connection is not worth keeping.
+    left_by_itself = threading.Event()
+
+    def endless(peer: Peer) -> None:
+        peer.request()
+        delta = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        said = {**delta, "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+        events = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(said).encode()
+        peer.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Type: text/event-stream\r\n\r\n") + chunk(events))
+        peer.sock.settimeout(5)  # many times what the client waits, and less than it takes for silence
+        if not peer.sock.recv(1):  # raises when its time is up
+            left_by_itself.set()
+
+    server = Server(endless)
+    try:
+        async with homing.AsyncClient(server.url) as client:
+            assert await read(client, model="m") == "Hi"
+        server.wait(lambda s: s.open == 0)
+    finally:
+        server.stop()
+    assert left_by_itself.is_set()
 
 
 async def test_openai_stream_interface(async_homing_client: homing.AsyncClient) -> None:

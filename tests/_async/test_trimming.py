@@ -134,3 +134,22 @@ async def test_a_second_refusal_stands(async_homing_client: homing.AsyncClient, 
         await chat.send("Five.")
     assert len(chat.turns) == 4
     assert len(edge.log) == requests + 2
+
+
+@pytest.mark.edge(min_replicas=3, max_replicas=3)
+async def test_a_prompt_that_is_cut_goes_to_the_replica_that_was_found_for_it(
+    async_homing_client: homing.AsyncClient, edge: Edge
+) -> None:
+    # The search has replaced the conversation's key: it is not to be lost with the prompt that was refused.
+    balanced = async_homing_client.with_options(placement="balanced", model="m")
+    chat = balanced.conversation(trim=homing.Trim())
+    for number in range(4):
+        await chat.send(QUESTION.format(number))
+    fresh = chat.rekey()
+    too_long = '{"message": "This model\'s maximum context length is 300 tokens."}'
+    edge.inject(Fault.answer(400, too_long, content_type="application/json", path="/v1/chat/completions"))
+    await chat.send("Five.")
+    refused, sent = [record for record in edge.log if record.path == "/v1/chat/completions"][-2:]
+    assert (refused.status, sent.status) == (400, 200)
+    assert chat.turns[-1].start > 0
+    assert fresh != refused.key == sent.key == chat.affinity_key

@@ -33,6 +33,16 @@ def test_a_cold_server_is_waited_for_and_the_wait_is_shown(
 
 
 @pytest.mark.edge(cold_start=0.3, initial_replicas=0)
+def test_a_wait_for_the_models_name_is_part_of_the_turns(
+    homing_client: homing.Client, edge: Edge
+) -> None:
+    # Without a model's name it is the question for that which meets the cold server.
+    reply = homing_client.conversation().send("Hello")
+    assert {record.path for record in edge.log if record.status == 503} == {"/v1/models"}
+    assert reply.telemetry.waited > 0.1
+
+
+@pytest.mark.edge(cold_start=0.3, initial_replicas=0)
 def test_streams_show_the_wait_as_events(homing_client: homing.Client) -> None:
     with homing_client.conversation().stream("Hello") as stream:
         kinds = [event.type for event in stream]

@@ -223,3 +223,14 @@ def test_a_proxy_token_goes_to_its_own_server_only(library: Library, edge: Edge)
     with http_client(library=library, base_url="http://elsewhere", proxy_token=TOKEN) as client:
         assert (ask(client, edge.url, said("Hello"))).status_code == 401
     assert "modal-key" not in edge.log[-1].headers
+
+
+@pytest.mark.edge(proxy_token=ProxyToken.parse(TOKEN))
+def test_a_proxy_token_of_the_callers_own_is_left_as_it_is(library: Library, edge: Edge) -> None:
+    # Told by who is let in: the edge's log keeps no credentials.
+    right, wrong = TOKEN, "wk-other.ws-other"
+    for own, clients, status in ((right, wrong, 200), (wrong, right, 401)):
+        key, secret = own.split(".")
+        headers = {"Modal-Key": key, "Modal-Secret": secret}
+        with http_client(library=library, base_url=edge.url, proxy_token=clients) as client:
+            assert (ask(client, edge.url, said("Hello"), headers=headers)).status_code == status

@@ -14,9 +14,6 @@ from .faulty_store import FaultyStore
 
 
 
-# The collector closes the socket, and says so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_dropped_stream_is_saved_with_the_next_turn(
     homing_client: homing.Client, edge: Edge
 ) -> None:

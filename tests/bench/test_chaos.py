@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import homing
@@ -30,8 +35,8 @@ def test_no_turn_is_lost_duplicated_or_reordered_under_faults(tmp_path: Path) ->
     """Two client processes, both kinds of client, every kind of fault, two sudden ends."""
     from chaos.campaign import Campaign, Plan
 
-    much = {"turns": 160, "faults": 50, "conversations": 8, "workers": 2, "lanes": 4}
-    plan = Plan(**much, kills=2, storms=1, outages=2, shared=0.25, patience=0.3)
+    much: dict[str, Any] = {"turns": 240, "faults": 80, "conversations": 8, "workers": 2, "lanes": 4}
+    plan = Plan(**much, kills=2, storms=1, outages=3, shared=0.25, patience=0.3, limit=3.0)
     report = Campaign(plan, tmp_path).run()
     assert report.findings.lines() == []
     assert report.short == []
@@ -40,6 +45,9 @@ def test_no_turn_is_lost_duplicated_or_reordered_under_faults(tmp_path: Path) ->
     assert report.turns["killed"] >= 1  # it was in the middle of something
     assert report.resumed >= 1
     assert len(report.faults) >= 15
+    assert {"SIGINT in a turn", "SIGALRM in a turn", "fork"} <= set(report.faults)
+    assert report.turns["answered"] >= 1
+    assert report.faults["stream dropped"] + report.faults["stream dropped in a cycle"] >= 1
     assert {"send", "stream", "run"} <= set(report.kinds)
 
 
@@ -252,6 +260,153 @@ def test_leaks_and_strays_are_found(tmp_path: Path) -> None:
     assert findings.lines() == ["stray: KeyError", f"leaked: {leak}"]
 
 
+def test_a_dropped_stream_that_the_next_turn_does_not_save_is_found_out(lane: Lane) -> None:
+    store = MemoryStore()
+    lane.say(store, ["stop", "send"])
+    stopped = next(entry for entry in lane.entries if entry["what"] == "acked")
+    stopped.update(what="dropped", followed=True, cycle=False)
+    lane.entries[0]["kind"] = "drop"
+    assert lane.audit(store).lines() == []
+    found = store.load("c0")
+    assert found is not None
+    store.commit("c0", expected_version=found.version, keep=0, turns=found.turns[1:])
+    assert "lost: c0.w0t0.0 (drop) was dropped and is not stored" in lane.audit(store).lines()
+    stopped["followed"] = False  # then there was nothing that would have saved it
+    assert lane.audit(store).lost == []
+
+
+@pytest.mark.parametrize("signal", [None, "SIGINT"])
+def test_only_a_signal_may_interrupt_what_nobody_stops(lane: Lane, signal: str | None) -> None:
+    store = MemoryStore()
+    lane.say(store, ["stop"])
+    begin, end = lane.entries
+    begin.update(kind="stream", signal=signal)
+    end["what"] = "struck"
+    assert lane.audit(store).total == (0 if signal else 1)
+    found = store.load("c0")
+    assert found is not None
+    store.delete("c0")
+    assert lane.audit(store).total == 0  # whether it stays is a matter of a moment
+
+
+def test_a_conflict_with_nobody_is_found_out() -> None:
+    from chaos.audit import audit
+
+    def entries(writer: str) -> list[dict[str, Any]]:
+        turn = f"c0.{writer}.0"
+        failed = {"what": "failed", "turn": turn, "error": "VersionConflict", "shown": ""}
+        return [{"what": "begin", "turn": turn, "kind": "send", "signal": None}, failed]
+
+    assert len(audit(entries("w0t0"), {}, ())[0].stray) == 1
+    assert audit([*entries("w0t0"), *entries("w1t0")], {}, ())[0].total == 0
+
+
+def test_what_a_forked_child_is_told_is_held_against_the_engine() -> None:
+    from chaos import oracle
+    from chaos.audit import audit
+
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "hello"}]
+    begin: dict[str, Any] = {"what": "begin", "turn": "fork7.child.0", "kind": "fork", "signal": None}
+    answered = {"what": "answered", "turn": "fork7.child.0", "asked": asked, "text": oracle.text_for(asked)}
+    assert audit([begin, answered], {}, ())[0].total == 0
+    assert len(audit([begin, {**answered, "text": "?"}], {}, ())[0].altered) == 1
+
+
+HANGS = """
+import asyncio, json, threading
+from chaos.journal import Journal
+from chaos.watchdog import Watched
+
+async def for_ever():
+    watched.loop = asyncio.get_running_loop()
+    watched.note("begin", "c0.w0a0.1")
+    await asyncio.Event().wait()
+
+with Watched(Journal(lambda entry: print(json.dumps(entry), flush=True)), limit=0.02) as watched:
+    watched.note("begin", "c0.w0a0.0")
+    watched.note("acked", "c0.w0a0.0")
+    asyncio.run(for_ever())
+"""
+
+
+def test_a_turn_that_hangs_is_shown_and_ends_its_process() -> None:
+    from chaos.audit import audit
+    from chaos.watchdog import HUNG
+
+    ended = subprocess.run([sys.executable, "-c", HANGS], cwd=BENCH, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == HUNG
+    assert "in for_ever" in ended.stderr  # the task, …
+    assert "run_until_complete" in ended.stderr  # … and its thread
+    entries = [json.loads(line) for line in ended.stdout.splitlines()]
+    for entry in entries:
+        if entry["what"] in ("begin", "acked"):
+            entry.update(kind="send", signal=None)
+    assert [line.partition(": no end")[0] for line in audit(entries, {}, ())[0].hung] == ["c0.w0a0.1"]
+
+
+FORKS = """
+import time
+from chaos.disturb import Forks
+from chaos.journal import Journal, to_pipe
+
+class Locked:
+    def conversation(self, **settings):
+        time.sleep(600)
+
+Forks.PAUSE = (0, 0)
+with Forks("", Locked(), Journal(to_pipe(1)), limit=0.02) as forks:
+    forks._over.wait(0.01)
+"""
+
+
+def test_a_forked_child_that_hangs_is_shown_and_ends() -> None:
+    from chaos.audit import audit
+
+    ended = subprocess.run([sys.executable, "-c", FORKS], cwd=BENCH, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "in conversation" in ended.stderr
+    entries = [json.loads(line) for line in ended.stdout.splitlines()]
+    findings, turns = audit(entries, {}, ())
+    assert len(findings.hung) == len(turns) >= 1
+
+
+def test_a_balancer_gives_each_newcomer_a_server_and_knows_it_again(edge: Edge) -> None:
+    from chaos.balancer import Balancer, astray
+
+    def ask(key: str, cookie: str | None = None) -> str | None:
+        headers = {"Modal-Session-ID": key, "X-Chaos-Process": "1", **({"Cookie": cookie} if cookie else {})}
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+        answer = httpx.post(balancer.url + "/v1/chat/completions", json=body, headers=headers)
+        assert answer.status_code == 200
+        assert "[DONE]" in answer.text
+        given: str | None = answer.headers.get("set-cookie")
+        return given
+
+    with Balancer(edge.url) as balancer:
+        assert [ask(f"key-{number}") for number in range(4)] == [f"SRV={s}; path=/" for s in ("s1", "s2", "s3", "s1")]
+        assert ask("key-0", "SRV=s1") is None
+        assert astray(balancer.visits) == []
+        balancer.take_away("s1")
+        assert ask("key-0", "SRV=s1") == "SRV=s2; path=/"
+        assert ask("key-0", "SRV=s2") is None
+        assert astray(balancer.visits) == []
+        ask("key-1", "SRV=s3")  # key-2's
+        ask("key-0", "SRV=s1")  # where it was at home before
+        ask("key-3")
+    stray, old, nameless = astray(balancer.visits)
+    assert "never given" in stray
+    assert "was at home at ['s2']" in old
+    assert "without its cookie" in nameless
+
+
+def test_a_balancers_server_that_no_conversation_gets_is_noticed() -> None:
+    from chaos.balancer import SPREAD, Visit, astray
+
+    visits = [Visit("1", f"key-{number}", None, "s2", told=True, whole=True) for number in range(SPREAD)]
+    assert sorted(astray(visits)) == [f"no conversation of {SPREAD} was at {name}" for name in ("s1", "s3")]
+    assert astray(visits[1:]) == []
+
+
 def test_the_schedule_is_a_function_of_its_seed() -> None:
     from chaos.schedule import FAULTS, schedule
 
@@ -278,7 +433,9 @@ def test_a_campaign_passes_only_with_enough_in_it_and_nothing_found() -> None:
     fewer = enough - Counter(["kill"])
     assert not report(4, fewer, Findings()).passed  # the refusals of a storm are one fault
     assert "TOO LITTLE: faults: 2 of 3" in lines(report(4, fewer, Findings()))
-    for kind in ("lost", "duplicated", "reordered", "altered", "revived", "unasked", "stray", "leaked"):
+    kinds = [kind.name for kind in fields(Findings)]
+    assert {"lost", "duplicated", "reordered", "altered", "leaked", "hung"} <= set(kinds)
+    for kind in kinds:
         bad = report(4, enough, Findings(**{kind: ["c0.w0t0.1"]}))
         assert not bad.passed
         assert f"{kind}: c0.w0t0.1" in lines(bad)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from homing_server.local import Edge, EngineSettings, ProxyToken
+from homing_server.local import Edge, EngineSettings, Fault, ProxyToken
 
 from .command import homing
 from .spoiler import spoiler
@@ -70,6 +70,19 @@ def test_status_does_not_wait(edge: Edge) -> None:
     assert "HTTP 503" in done.stdout
     done = homing("status", "--json", "--url", "http://127.0.0.1:9")
     assert (done.returncode, json.loads(done.stdout)["state"]) == (2, "cold")
+
+
+def test_a_server_without_models(edge: Edge) -> None:
+    edge.inject(Fault.raw(b'{"object":"list","data":[]}', content_type="application/json", path="*", times=None))
+    found = findings("--url", edge.url)
+    assert found["model"]["verdict"] == "fail"
+    assert "OpenAI-compatible" in found["model"]["fix"]
+    skipped = {name for name, check in found.items() if "no model" in check["found"]}
+    assert skipped == {"streaming", "usage", "clock", "cached tokens", "affinity"}
+    shown = homing("doctor", "--url", edge.url)
+    assert (shown.returncode, shown.stderr) == (1, "")
+    assert "the server lists none" in shown.stdout
+    assert "skipped" in shown.stdout
 
 
 @pytest.mark.edge(engine=SLOW)

@@ -24,6 +24,7 @@ from homing.core.affinity import (
     new_key,
     pinned_headers,
     prefix_key,
+    strategy_of,
 )
 from homing.errors import ConfigurationError
 
@@ -161,6 +162,21 @@ def test_a_token_of_the_server_goes_back_with_its_conversation_only() -> None:
     assert sent(echo, "a")[0] == {"x-token": "t1"}
     echo.observe("a", {"x-issued": "t2"})
     assert sent(echo, "a")[0] == {"x-token": "t2"}
+
+
+def test_a_token_goes_back_with_the_caller_it_was_issued_to_only() -> None:
+    echo = EchoAffinity("x-token")
+    for strategy in (echo, ModalAffinity() + echo):
+        alice, bob = (strategy_of(strategy, lambda caller=caller: caller) for caller in (b"alice", b"bob"))  # type: ignore[misc]
+        alice.observe("k", {"x-token": "t"})
+        assert sent(alice, "k")[0]["x-token"] == "t"
+        assert "x-token" not in sent(bob, "k")[0]
+        assert "x-token" not in sent(strategy, "k")[0]
+
+
+def test_a_strategy_that_keeps_nothing_is_the_same_for_all_and_nobody_is_asked_who_it_is() -> None:
+    for strategy in (ModalAffinity(), ModalAffinity() + BodyAffinity()):
+        assert strategy_of(strategy, pytest.fail) is strategy
 
 
 def test_of_too_many_tokens_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ from homing.core.borrowed import (
     failure_of,
     key_of,
     origin_of,
+    own_key,
     refusal_of,
+    who_asks,
     with_affinity,
 )
 from homing.errors import APIConnectionError, ColdStartTimeout, ConfigurationError, ServerUnreachable
@@ -127,13 +129,13 @@ class Strange(Exception):
 
 def test_failures_of_either_library_are_told_alike() -> None:
     for error in (httpx.ConnectError("refused"), ConnectError("refused")):
-        assert isinstance(failure_of(error, "http://host"), ServerUnreachable)
-    assert isinstance(failure_of(Strange("?"), "http://host"), ServerUnreachable)
+        assert isinstance(failure_of(error, httpx.Request("GET", "http://host")), ServerUnreachable)
+    assert isinstance(failure_of(Strange("?"), httpx.Request("GET", "http://host")), ServerUnreachable)
     import socket
 
     unknown = ConnectError("nobody")
     unknown.__cause__ = socket.gaierror(8, "unknown")
-    failure = failure_of(unknown, "http://host")
+    failure = failure_of(unknown, httpx.Request("GET", "http://host"))
     assert type(failure) is APIConnectionError
 
 
@@ -148,3 +150,19 @@ def test_the_answer_after_a_cold_start_in_vain() -> None:
     status, headers, body = cold_start_answer(ColdStartTimeout("nobody came", waited=3, attempts=2, last=None))
     assert (status, headers["x-should-retry"]) == (503, "false")
     assert json.loads(body)["error"]["message"] == "nobody came"
+
+
+def test_a_key_of_the_callers_own_is_found() -> None:
+    assert own_key(terms(), httpx.Headers({"modal-session-id": "mine"})) == "mine"
+    assert own_key(terms(), httpx.Headers()) is None
+    assert own_key(terms(affinity="none"), httpx.Headers({"modal-session-id": "mine"})) is None
+
+
+def test_callers_are_told_apart_by_what_is_not_the_sdks() -> None:
+    def caller(**headers: str) -> bytes:
+        return who_asks(asked, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    asked = terms()
+    one = caller(authorization="Bearer a", x_stainless_retry_count="0", content_length="9")
+    assert one == caller(Authorization="Bearer a", X_Stainless_Retry_Count="1", Content_Length="8", User_Agent="x")
+    assert len({one, caller(authorization="Bearer b"), caller(authorization="Bearer a", openai_project="p")}) == 3

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import socket
 import threading
 
 import pytest
 
-from homing.core.call import Aborted, Call
+from homing.core.call import Aborted, Call, hang_up
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,28 @@ def test_a_new_attempt_forgets_what_the_last_has_measured() -> None:
     call.restart()
     measured: tuple[float | None, ...] = (call.sent_at, call.first_byte_at, call.deadline)
     assert measured == (None, None, 5.0)
+
+
+class View:
+    """An event loop's view of a socket: not one, but it can be shut down."""
+
+    def __init__(self) -> None:
+        self.shut: list[int] = []
+
+    def shutdown(self, how: int) -> None:
+        if self.shut:
+            raise OSError("not connected")
+        self.shut.append(how)
+
+
+def test_hanging_up_never_raises() -> None:
+    view = View()
+    hang_up(None)
+    for _ in range(2):
+        hang_up(view)
+    assert view.shut == [socket.SHUT_RDWR]
+    here, there = socket.socketpair()
+    with here, there:
+        hang_up(here)
+        assert there.recv(1) == b""
+    hang_up(here)

@@ -113,3 +113,13 @@ def test_a_redirect_to_what_is_no_url() -> None:
 
 def test_a_redirect_to_nowhere_leads_back() -> None:
     assert redirect_target(httpx.Response(307), "http://h/v1") == "http://h/v1"  # a circle, which has its own limit
+
+
+def test_a_stream_whose_framing_has_no_end() -> None:
+    import h11
+
+    error = httpx.RemoteProtocolError("too much")
+    error.__cause__ = h11.RemoteProtocolError("Receive buffer too long", error_status_hint=431)
+    failure = stream_failure(error)
+    assert isinstance(failure, APIResponseValidationError)
+    assert "framing" in str(failure)

@@ -179,3 +179,28 @@ def test_replies_are_summed_over_all_copies() -> None:
     before.learnt.count(Telemetry(prompt_tokens=5))
     before.changed(model="b").learnt.count(Telemetry(prompt_tokens=2))
     assert (before.learnt.totals.replies, before.learnt.totals.prompt_tokens) == (2, 7)
+
+
+def test_each_caller_has_its_own_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key() -> str:
+        return "k"
+
+    alice = options(api_key="alice")
+    callers = [
+        alice,
+        alice.changed(api_key="bob"),
+        alice.changed(api_key=key),
+        alice.changed(proxy_token="wk-a.ws-b"),
+        alice.changed(default_headers={"X-Tenant": "bob"}),
+        alice.changed(default_query={"key": "bob"}),
+    ]
+    assert [caller.served_model for caller in callers] == [None] * 6
+    for number, caller in enumerate(callers):
+        caller.learnt.models.tell(caller, str(number))
+    assert [caller.served_model for caller in callers] == list("012345")
+    assert callers[1].changed(timeout=3, default_headers={"traceparent": "00"}).served_model == "1"
+    assert alice.changed(model="m").served_model == "m"
+    monkeypatch.setattr("homing.core.options.CALLERS", 6)
+    last = alice.changed(api_key="eve")
+    last.learnt.models.tell(last, "6")
+    assert (alice.served_model, callers[1].served_model, last.served_model) == (None, "1", "6")

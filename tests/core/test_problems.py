@@ -162,7 +162,7 @@ def test_credentials_are_never_echoed(secret: str) -> None:
 
 
 def test_known_secrets_of_any_shape_are_blotted_out() -> None:
-    error = status_error(401, b'{"error":{"message":"key hunter2 is wrong"}}', secrets=("hunter2", ""))
+    error = status_error(401, b'{"error":{"message":"key hunter2-long is wrong"}}', secrets=("hunter2-long", ""))
     assert "hunter2" not in str(error) + str(error.body)
     assert "[hidden]" in str(error)
 

@@ -381,3 +381,38 @@ def test_a_total_that_ends_during_the_release_still_holds() -> None:
     edge.run()
     assert {type(error) for error in edge.failed} == {DeadlineExceeded}
     assert len(edge.served) + len(edge.failed) == 200
+
+
+def test_a_leader_and_a_deputy_that_could_not_say_that_they_left() -> None:
+    """An interrupt kept them from it: one attribute store says enough, and the next who asks goes on."""
+    readiness = Readiness()
+    leader, deputy, third = (Ticket(lambda: None) for _ in range(3))
+    readiness.not_ready(leader, 0.0)
+    assert readiness.ask(deputy, 0.0) is not None
+    assert readiness.ask(third, 0.0) is not None
+    leader.gone = deputy.gone = True
+    assert readiness.ask(third, 1.0) is None
+    assert readiness.waiting == 1
+
+
+def test_a_call_that_the_collector_closes_in_the_middle_of_a_step() -> None:
+    """It waits for no lock that its own thread holds: whoever asks next sees that it has gone."""
+    readiness = Readiness()
+    leader, woken, third = Ticket(lambda: None), Ticket(lambda: readiness.leave(leader)), Ticket(lambda: None)
+    readiness.not_ready(leader, 0.0)
+    assert readiness.ask(woken, 0.0) is not None
+    readiness.not_ready(leader, 1.0)  # wakes the deputy, within the step
+    assert leader.gone
+    assert readiness.waiting == 2
+    assert readiness.ask(third, 1.5) is None, "it leads now"
+    assert readiness.waiting == 2
+    assert readiness.ask(woken, 1.5) is not None
+
+
+def test_a_ticket_that_was_gone_comes_back() -> None:
+    readiness = Readiness()
+    ticket = Ticket(lambda: None)
+    readiness.leave(ticket)
+    assert ticket.gone
+    assert readiness.ask(ticket, 0.0) is None
+    assert not ticket.gone

@@ -257,3 +257,28 @@ def test_what_a_turn_does_not_take(name: str) -> None:
     check_turn({"n": 1, "temperature": 0})
     with pytest.raises(ConfigurationError, match=f"does not take {name}: "):
         check_turn({"temperature": 0, name: 2})
+
+
+def test_who_asks_is_told_by_what_client_and_call_were_given_to_send() -> None:
+    def caller(settings: Options, **call: Any) -> bytes:
+        request = chat({}, **call)
+        request.build(settings, with_key=True)
+        return request.caller(settings)
+
+    alice = options(api_key="alice", default_headers={"X-App": "a"})
+    one = caller(alice)
+    assert one == caller(alice, key="k", affinity=HeaderAffinity("X-Key"))  # a key says where to, not who
+    assert one == caller(alice, extra_headers={"traceparent": "00"})
+    others = [
+        caller(alice.changed(api_key="bob")),
+        caller(alice.changed(default_headers={"X-App": "b"})),
+        caller(alice, extra_headers={"authorization": "Bearer eve"}),
+        caller(alice, extra_query={"key": "bob"}),
+    ]
+    assert len({one, *others}) == 5
+
+
+def test_only_a_request_with_an_affinity_has_a_home() -> None:
+    assert chat({}, key="k", affinity=HeaderAffinity("X-Key")).home == "k"
+    assert chat({}, key="k").home is None
+    assert chat({}, affinity=HeaderAffinity("X-Key")).home is None

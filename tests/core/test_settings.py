@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
+from homing.core.redact import secrets_in
 from homing.core.settings import (
     ApiKey,
     Credentials,
@@ -14,7 +16,6 @@ from homing.core.settings import (
     resolve_base_url,
     resolve_credentials,
     resolve_model,
-    secrets_in,
 )
 from homing.errors import ConfigurationError
 
@@ -146,12 +147,13 @@ def test_representations_name_the_kind_only() -> None:
 def test_secrets_are_what_a_request_carries_whoever_put_it_there() -> None:
     headers = {
         **Credentials("key", ("wk-a", "ws-b")).headers(),
-        "X-API-Key": "other",
-        "authorization": "Basic dXNlcjpwdw==",
-        "X-Mine": "harmless",
+        "X-Mine": "other",
+        "Content-Type": "application/json",
+        "User-Agent": "harmless",
     }
-    assert set(secrets_in(headers)) == {"key", "wk-a", "ws-b", "other", "dXNlcjpwdw=="}
-    assert secrets_in({}) == ()
+    request = httpx.Request("GET", "http://me:password@h/?q=asked", headers=headers)
+    assert set(secrets_in(request)) == {"Bearer key", "wk-a", "ws-b", "other", "asked", "me", "password"}
+    assert secrets_in(httpx.Request("POST", "http://h/", headers={"Accept": "*/*"})) == ()
 
 
 @pytest.mark.parametrize(
@@ -189,3 +191,7 @@ def test_what_cannot_be_a_header_is_refused_unseen(headers: Any, words: str) -> 
     with pytest.raises(ConfigurationError, match=words) as caught:
         merge_headers({}, headers, name="h")
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_secrets_of_a_request_are_only_counted() -> None:
+    assert repr(secrets_in(httpx.Request("POST", "http://h/", headers={"X-Own": "hunter2-long"}))) == "<1 secrets>"

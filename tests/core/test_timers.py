@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.timers import Timeout, Timers
+from homing.core.timers import LATE_BYTES, LATE_READ, Timeout, Timers
 from homing.errors import (
     APITimeoutError,
     ConfigurationError,
@@ -103,3 +103,29 @@ def test_the_deadline_is_the_earliest_limit(
     by_progress = (first_token or math.inf) if last_progress is None else last_progress + (gap or math.inf)
     by_silence = last_byte + (silence or math.inf)
     assert timers.deadline == min(by_progress, by_silence, ends_at or math.inf)
+
+
+def reads_until_told(timers: Timers, *, now: float, size: int) -> int:
+    """How many reads that bring nothing new are let pass at ``now``."""
+    for count in range(100_000):
+        try:
+            timers.heard(now, progress=False, size=size)
+        except APITimeoutError:
+            return count
+    raise AssertionError("a flood without end")
+
+
+def test_after_a_limit_no_more_is_read_than_can_have_arrived_before_it() -> None:
+    flood = Timers(Timeout(first_token=10.0), now=0.0)
+    for _ in range(1000):
+        flood.heard(9.9, progress=False, size=65536)  # in time
+    assert reads_until_told(flood, now=11.0, size=65536) == LATE_BYTES // (65536 + LATE_READ)
+    trickle = Timers(Timeout(first_token=10.0), now=0.0)
+    assert reads_until_told(trickle, now=11.0, size=1) == LATE_BYTES // (1 + LATE_READ)
+
+
+def test_each_limit_that_passes_has_its_leeway() -> None:
+    timers = Timers(Timeout(first_token=10.0, gap=10.0), now=0.0)
+    once = reads_until_told(timers, now=11.0, size=0)
+    timers.heard(11.0, progress=True, size=0)  # in time again
+    assert reads_until_told(timers, now=22.0, size=0) == once

@@ -89,6 +89,28 @@ def test_the_last_turn_stays_if_it_can() -> None:
     assert trim.start(Transcript(), 5000, upto=None, start=0) == 0
 
 
+def test_a_mark_is_the_last_size_that_is_not_too_long() -> None:
+    transcript = Transcript(turns=[turn("a" * 400), turn("b" * 700)])
+    first, last = (one.weight for one in transcript.turns)
+    new = round(400 * BYTES_PER_TOKEN) - first - last  # 400 tokens in all
+    assert Trim(high=400, low=1).start(transcript, new, upto=None, start=0) == 0
+    assert Trim(high=399, low=1).start(transcript, new, upto=None, start=0) > 0
+    new = round(300 * BYTES_PER_TOKEN) - last  # 300 without the first
+    assert Trim(high=300, low=1).start(transcript, new, upto=None, start=0) == 1
+    assert Trim(high=299, low=1).start(transcript, new, upto=None, start=0) == 2
+
+
+@pytest.mark.parametrize(("short_of", "start"), [(0, 1), (1, 2)])
+def test_a_refused_prompt_may_fill_the_context_to_its_last_token(short_of: int, start: int) -> None:
+    transcript = Transcript(turns=[turn("a" * 400), turn("b" * 700)])
+    first, last = (one.weight for one in transcript.turns)
+    new = 100
+    # A byte is a token here, and one token is left for the reply.
+    limit = last + new + 1 - short_of
+    said = f"The input ({first + last + new} tokens) is longer than the model's context length ({limit} tokens)."
+    assert Trim().start_after(refusal(said), transcript, new, upto=None, start=0, params={}) == start
+
+
 def test_only_the_servers_own_count_decides_what_a_token_is() -> None:
     said = turn("a" * 700, "b" * 700)
     weight = said.weight

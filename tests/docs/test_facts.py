@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from homing import errors
-from homing.core import affinity, frames, retry, telemetry, timers
+from homing.core import accumulate, affinity, frames, heads, problems, retry, sse, telemetry, timers, tool_calls
 from homing.core.hooks import Hooks, Retrying
-from homing.core.settings import COLD_START_TIMEOUT
+from homing.core.settings import COLD_START_TIMEOUT, MAX_RESPONSE_BYTES
 from homing.core.telemetry import Telemetry
 from homing.core.timers import Timeout
 from homing.integrations.fastapi import LINGER
@@ -72,6 +72,19 @@ def test_every_event_is_in_the_table() -> None:
         for field in dataclasses.fields(event):
             shared = field.name in ("index", "choice_index") or field.name.startswith("_")
             assert shared or f"`{field.name}`" in described[event.type], (event.type, field.name)
+
+
+def test_every_size_limit_is_the_code_s() -> None:
+    text = prose("streaming.md")
+    assert f"streamed or whole: {MAX_RESPONSE_BYTES >> 20} MiB" in text
+    assert f"beyond {MAX_RESPONSE_BYTES >> 20} MiB `ResponseTooLarge`" in page("what-happens.md")
+    assert f"up to {timers.LATE_BYTES >> 20} MiB more is read" in text
+    assert f"| a line, or an event, of a stream | {sse.MAX_LINE >> 20} MiB |" in text
+    assert sse.MAX_LINE == sse.MAX_EVENT
+    assert f"| choices of a reply | {accumulate.MAX_CHOICES}," in text
+    assert f"| tool calls of a choice | {tool_calls.MAX_TOOL_CALLS} |" in text
+    assert f"| {heads.MAX_HEADS}; with an" in text
+    assert f"Of an error's body {problems.MAX_ERROR_BODY >> 20} MiB is read" in text
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Timeout), ids=lambda field: field.name)

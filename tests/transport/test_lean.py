@@ -69,9 +69,11 @@ def test_the_same_in_tasks(server: Server) -> None:
     assert response.elapsed > timedelta(0)
 
 
-def test_cookies_of_a_balancer_come_back_to_it(serve: Any) -> None:
+def test_it_keeps_no_cookies_and_sends_those_it_is_given(serve: Any) -> None:
     server = serve(answer(headers="Set-Cookie: AWSALB=r2; Path=/\r\n"))
+    given = httpx.Cookies({"a": "1"}).jar
     with LeanClient(Transport()) as client:
-        for _ in range(2):
-            client.send(client.build_request("POST", server.url, **ASKED)).read()
-    assert [asked.headers.get("cookie") for asked in server.requests] == [None, "AWSALB=r2"]
+        for cookies in (None, None, given):
+            client.send(client.build_request("POST", server.url, **ASKED, cookies=cookies)).read()
+        assert not client.cookies
+    assert [asked.headers.get("cookie") for asked in server.requests] == [None, None, "a=1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import socket
 import ssl
 import threading
@@ -18,7 +19,7 @@ import trustme
 from homing._async.transport import AsyncTransport
 from homing._sync.transport import Transport
 from homing.core.call import Call
-from homing.core.transport import KEEPALIVE_EXPIRY, STALE_NOTICE
+from homing.core.transport import KEEPALIVE_EXPIRY, STALE_NOTICE, numeric
 from homing.errors import ConfigurationError
 
 from .ends import OURS, Background, End, request
@@ -26,6 +27,10 @@ from .peers import CHUNKED, END, PATIENCE, Asked, Peer, Server, answer, chunk
 from .test_calls import Clock, WatchedCall
 
 Serve = Callable[..., Server]
+
+HELD = 1.0
+"""Seconds for which a connection takes no byte before it counts as held back. An event loop that reads whatever
+comes is never away for so long."""
 
 
 # stale connections
@@ -205,6 +210,37 @@ def test_closing_the_transport_ends_what_is_under_way(
         end.open("GET", server.url)
 
 
+def test_a_reader_that_is_slow_holds_the_server_back(ours: End, serve: Serve) -> None:
+    # Or the rest of an endless answer would pile up in the client's memory.
+    held: list[int] = []
+    told, gone_on = threading.Event(), threading.Event()
+    size, most = 1 << 13, 1 << 12  # 32 MiB in all, more than the kernel's buffers hold
+
+    def flood(peer: Peer) -> None:
+        peer.request()
+        peer.send(CHUNKED)
+        for number in range(most):
+            # Small pieces: one that has begun to be sent must find room, or it would wait in `send`.
+            if not (held or select.select((), (peer.sock,), (), HELD)[1]):
+                held.append(number)
+                told.set()
+                assert gone_on.wait(PATIENCE)
+            peer.send(chunk(bytes(size)))
+        told.set()
+        peer.send(END)
+        peer.wait_closed()
+
+    response = ours.open("GET", serve(flood).url)
+    came = len(ours.next(response))
+    assert told.wait(PATIENCE)
+    gone_on.set()
+    while data := ours.next(response):
+        came += len(data)
+    ours.close(response)
+    assert came == size * most
+    assert held, "all of it was taken in, with nobody to read it"
+
+
 def test_two_hundred_streams(ours: End, serve: Serve) -> None:
     go = threading.Event()
 
@@ -355,6 +391,35 @@ def test_tls_handshake_timeout(ours_with: Callable[..., End], serve: Serve, kind
 
 
 # names with several addresses
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OURS if kind != "trio"])  # which looks up by itself
+def test_an_address_is_not_looked_up(
+    ours_with: Callable[..., End], server: Server, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # In a forked child glibc's look-up may wait for a thread that is not there.
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("looked up")
+
+    end = ours_with(kind)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert request(end, "GET", server.url).content == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("127.0.0.1", (socket.AF_INET, ("127.0.0.1", 80))),
+        ("::1", (socket.AF_INET6, ("::1", 80, 0, 0))),
+        ("fe80::1%lo", None),
+        ("localhost", None),
+    ],
+)
+def test_what_an_address_is(host: str, found: Any) -> None:
+    answers = numeric(host, 80)
+    assert (answers and (answers[0][0], answers[0][4])) == found
+    if answers is not None:
+        assert answers == socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
 
 
 # uvloop looks names up in C, where no test can put two addresses.

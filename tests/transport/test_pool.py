@@ -18,12 +18,14 @@ class Book:
     def __init__(self, max_connections: int | None = None, keepalive_expiry: float = 4.0) -> None:
         self.closed: list[str] = []
         self.woken = 0
+        self.tickets: list[Ticket[str]] = []
         self.pool: Pool[str] = Pool(
             max_connections=max_connections, keepalive_expiry=keepalive_expiry, close=self.closed.append
         )
 
     def ask(self, origin: tuple[str, str, int] = HERE, *, now: float = 0.0, fresh: bool = False) -> Ticket[str]:
         ticket: Ticket[str] = Ticket(origin, self.wake)
+        self.tickets.append(ticket)
         self.pool.checkout(ticket, now=now, fresh=fresh)
         return ticket
 
@@ -35,7 +37,7 @@ class Book:
         ticket = self.ask(origin, now=now, fresh=True)
         assert ticket.served
         assert ticket.connection is None
-        self.pool.opened(name)
+        self.pool.opened(name, ticket)
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -113,7 +115,7 @@ def test_a_failed_connect_lets_the_next_in() -> None:
     book = Book(max_connections=1)
     assert book.ask().served
     waiting = book.ask()
-    book.pool.failed()
+    book.pool.failed(book.tickets[0])
     assert waiting.served
     assert book.counts == (0, 1, 0)
 
@@ -165,7 +167,7 @@ def test_closing() -> None:
     assert (idle, in_use) == ([], ["b"])
     assert waiting.refused
     book.pool.withdraw(waiting, now=0.0)
-    book.pool.opened("late")
+    book.pool.opened("late", busy)
     book.pool.checkin("b", HERE, now=0.0)
     assert book.closed == ["a", "late", "b"]
     with pytest.raises(RuntimeError, match="closed"):
@@ -208,7 +210,7 @@ def test_threads_never_share_a_connection() -> None:
             if name is None:
                 with mine:
                     name = str(next(names))
-                book.pool.opened(name)
+                book.pool.opened(name, ticket)
             with mine:
                 if name in taken:
                     failures.append(name)
