@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help environments demo test check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
+.PHONY: help environments demo test mutations check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ test: $(STAMP)  ## the tests, with the branch coverage of the client's core
 WORKERS ?= 3
 # Branch coverage of the pure core, in per cent. tests/core and tests/transport alone reach it.
 CORE_COVERAGE := 100
+
+mutations: $(STAMP)  ## lines that guard a bound, broken one at a time: is it noticed? (half a minute)
+	$(BIN)/python scripts/mutations.py
 
 check: $(CHECKS)  ## style, types, and whether the sync twin is fresh
 	$(BIN)/ruff check .
@@ -78,7 +81,7 @@ bench-transport: $(STAMP)  ## the transport alone, beside httpx's
 bench-affinity: $(STAMP)  ## what affinity is worth, on emulated replicas (on real ones: bench/affinity.py --help)
 	$(BIN)/python bench/affinity.py
 
-chaos: $(STAMP)  ## 10,000 turns under 1,000 faults, killed clients too, and an audit of every turn (4 min)
+chaos: $(STAMP)  ## 10,000 turns under 2,000 faults, killed clients too, and an audit of every turn (5 min)
 	$(BIN)/python bench/chaos.py
 
 fuzz: $(STAMP)  ## a million random byte sequences through what reads a server's answers (20 min)
@@ -107,7 +110,7 @@ $(SERVICES): $(CHECKS) requirements/services.txt
 	$(BIN)/python -m pip install -q -c requirements/constraints.txt -r requirements/services.txt
 	@touch $@
 
-test-services: $(SERVICES)  ## the stores on real Redis, PostgreSQL and MariaDB
+test-services: $(SERVICES)  ## the stores on real Redis, PostgreSQL and MariaDB, cookies behind real HAProxy
 	$(BIN)/python scripts/services.py
 
 environments: $(STAMP)  ## what the lanes install apart, beforehand: CI does it beside the checks

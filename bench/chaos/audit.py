@@ -39,6 +39,10 @@ class Findings:
     """Exceptions where there should be none."""
     leaked: list[str] = field(default_factory=list)
     """Connections, tasks, threads and file handles that are still there at the end."""
+    hung: list[str] = field(default_factory=list)
+    """Turns, also of forked children, that never came to an end."""
+    astray: list[str] = field(default_factory=list)
+    """Behind the balancer: away from the conversation's home, or with another one's cookie."""
 
     @property
     def total(self) -> int:
@@ -55,7 +59,11 @@ class Fate:
     """What its writer knows of one turn. ``end`` is None where the process was killed before it heard."""
 
     kind: str
+    signal: str | None = None
+    """What was sent into it, whether or not it came in time."""
     end: Entry | None = None
+    stored: int = 0
+    """Times."""
     tools: Counter[int] = field(default_factory=Counter)
 
 
@@ -67,13 +75,15 @@ def fates(entries: Iterable[Entry], findings: Findings) -> dict[str, Fate]:
         if what == "begin":
             if turn in found:
                 findings.stray.append(f"{turn} was begun twice: the bench itself is wrong")
-            found[turn] = Fate(entry["kind"])
+            found[turn] = Fate(entry["kind"], entry["signal"])
         elif what == "tool":
             found[turn].tools[entry["number"]] += 1
         elif what == "stray":
             findings.stray.append(entry["error"])
         elif what == "end":
             findings.leaked += entry["leaks"]
+        elif what == "hung":
+            findings.hung.append(f"{turn}: {entry['error']}")
         else:
             found[turn].end = entry
     return found
@@ -99,7 +109,8 @@ def audit(
             findings.duplicated.append(f"{turn} is stored {times} times")
     shared = _shared(turns)
     for turn, fate in turns.items():
-        _missing(turn, fate, seen[turn], shared, findings)
+        fate.stored = seen[turn]
+        _missing(turn, fate, shared, findings)
         for number, times in fate.tools.items():
             if times > 1:
                 findings.duplicated.append(f"the tool of {turn} was run {times} times with number {number}")
@@ -115,14 +126,20 @@ def _shared(turns: Iterable[str]) -> set[str]:
     return {name for name, found in writers.items() if len(found) > 1}
 
 
-def _missing(turn: str, fate: Fate, times: int, shared: Container[str], findings: Findings) -> None:
+def _missing(turn: str, fate: Fate, shared: Container[str], findings: Findings) -> None:
     end = fate.end or {"what": "killed"}
     # Where somebody else was faster a cancelled turn is refused, and the cancellation leaves no place to say so.
-    kept = end["what"] == "cancelled" and end["shown"] and turn.split(".")[0] not in shared
-    if not times and (end["what"] == "acked" or kept):
+    alone = turn.split(".")[0] not in shared
+    # A stream that was dropped is saved with the next turn.
+    left = end["what"] == "cancelled" or (end["what"] == "dropped" and end["followed"])
+    if not fate.stored and (end["what"] == "acked" or (left and end["shown"] and alone)):
         findings.lost.append(f"{turn} ({fate.kind}) was {end['what']} and is not stored")
-    if times and end["what"] == "failed":
+    if fate.stored and end["what"] == "failed":
         findings.revived.append(f"{turn} failed ({end['error']}) and is stored")
+    if end["what"] == "failed" and end["error"] == "VersionConflict" and alone:
+        findings.stray.append(f"{turn}: VersionConflict in a conversation that nobody else writes to")
+    if end["what"] == "answered" and end["text"] != oracle.text_for(end["asked"]):
+        findings.altered.append(f"{turn} (forked): {end['text']!r} instead of {oracle.text_for(end['asked'])!r}")
 
 
 def _conversation(
@@ -151,7 +168,9 @@ def _conversation(
         numbers[writer] = int(number)
         context.append(question)
         records = asked.get(oracle.digest(context), ())
-        if not any(record.key == key for record in records):
+        if _struck_before_it_was_sent(turns[words[0]], turn, records):
+            pass
+        elif not any(record.key == key for record in records):
             findings.unasked.append(f"{words[0]}: the edge has not seen it on this history, with this key")
         elif records[0].number < latest:
             findings.reordered.append(f"{words[0]} was asked before what is stored before it")
@@ -160,6 +179,13 @@ def _conversation(
         _replies(words[0], turns[words[0]], context, replies, turn["finish_reason"], findings)
         # A reply that was stopped before its first word is kept, and not sent again.
         context += [said for said in replies if said["role"] == "tool" or said.get("content") or said.get("tool_calls")]
+
+
+def _struck_before_it_was_sent(fate: Fate, turn: Mapping[str, Any], records: Sequence[Record]) -> bool:
+    """Whether a signal has ended a stream before its request went out: it is kept, with nothing behind the question."""
+    said = turn["messages"][1:]
+    empty = len(said) == 1 and not said[0]["content"]
+    return not records and fate.signal is not None and turn["finish_reason"] == INTERRUPTED and empty
 
 
 def _replies(
@@ -177,7 +203,9 @@ def _replies(
 
     calls = oracle.calls_for(context[-1])
     said = list(context)
-    if calls:
+    if calls and fate.signal is not None and finish == INTERRUPTED:
+        said += replies[:-1]  # it was struck before its end, and holds what had come by then
+    elif calls:
         roles = [message["role"] for message in replies]
         if roles != ["assistant", *["tool"] * len(calls), "assistant"]:
             altered(f"the run's messages are {roles}")
@@ -193,7 +221,7 @@ def _replies(
         return
     text, whole = replies[-1]["content"], oracle.text_for(said)
     if finish == INTERRUPTED:
-        if fate.kind not in ("stop", "cancel"):
+        if fate.kind not in ("stop", "cancel", "drop") and fate.signal is None:
             altered("interrupted, though nobody has stopped it")
         if not whole.startswith(text):
             altered(f"{text!r} is not the beginning of {whole!r}")

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from homing.testing import Edge, EdgeSettings
 
 from . import oracle
 from .audit import Findings, audit
+from .balancer import SERVERS, Balancer, astray
 from .journal import Entry
 from .leftovers import Holdings, left_over
 from .schedule import STORM, schedule
+from .watchdog import HUNG
 
 REPLICAS = 4
 COLD_START = 0.3
@@ -34,7 +36,13 @@ KILLED_AFTER = (2, 60)
 IN_STORMS = "503 in storms"
 """Refusals of all storms together. Each storm counts as one fault."""
 STUCK = 180.0
-"""Seconds without a word from any client after which the bench gives up, and says so."""
+"""Seconds without a word from any client, after which they count as hung: not even their watchdogs run."""
+STRIKES = ("signals", "forks", "drops", "collector", "cookies")
+"""What befalls the clients from inside, or on the way: see `disturb`, `lane.DROPS` and `balancer`."""
+SHARE = 0.6
+"""Of the faults, how many are the edge's, where there are strikes as well."""
+SURPLUS = 1.25
+"""Faults armed for each that must show: some wait for a request that never comes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,9 @@ class Plan:
     """Share of the conversations in which two processes write at once."""
     patience: float = 1.0
     """Seconds without progress after which a client leaves a replica that hangs."""
+    limit: float = 5.0
+    """Seconds that a turn may take. After ten times as many it counts as hung."""
+    strikes: Sequence[str] = STRIKES
     seed: int = 1
 
 
@@ -71,6 +82,7 @@ class Report:
     requests: Counter[str]
     faults: Counter[str]
     findings: Findings
+    struck_and_stored: int = 0
 
     @property
     def injected(self) -> int:
@@ -117,6 +129,7 @@ class Campaign:
         self._lanes = dict(assignment(plan))
         self._parts = sum(len(names) for lanes in self._lanes.values() for names in lanes.values())
         self._acknowledged = 0
+        self._balancer: Balancer | None = None
 
     @property
     def target(self) -> int:
@@ -130,13 +143,13 @@ class Campaign:
         settings = EdgeSettings.instant(
             replicas=REPLICAS, cold_start=COLD_START, keep_requests=False, log_size=20 * plan.turns, seed=plan.seed
         )
-        with Edge(settings) as edge:
+        with Edge(settings) as edge, contextlib.ExitStack() as stack:
             edge.answer_with(oracle.answer)
-            faults = list(
-                schedule(seed=plan.seed, faults=plan.faults * 5 // 4, storms=plan.storms, requests=plan.turns)
-            )
-            for fault in faults:
+            count = round(plan.faults * SURPLUS * (SHARE if plan.strikes else 1))
+            for fault in schedule(seed=plan.seed, faults=count, storms=plan.storms, requests=plan.turns):
                 edge.inject(fault)
+            if "cookies" in plan.strikes:
+                self._balancer = stack.enter_context(Balancer(edge.url))
             self._talk(edge)
             edge.wait_for(lambda e: e.running == 0)
             log = edge.log
@@ -145,6 +158,8 @@ class Campaign:
         stored = {conversation.id: conversation for conversation in loaded if conversation is not None}
         findings, turns = audit(self.entries, stored, log)
         findings.leaked += left_over(before)
+        if self._balancer is not None:
+            findings.astray += astray(self._balancer.visits)
         ends = [fate.end or {"what": "killed", "error": ""} for fate in turns.values()]
         return Report(
             plan,
@@ -154,8 +169,11 @@ class Campaign:
             failures=Counter(end["error"] for end in ends if end["what"] == "failed"),
             resumed=sum(end["what"] == "acked" and end["resumed"] > 0 for end in ends),
             requests=Counter(record.outcome for record in log),
-            faults=counted(record.fault for record in log if record.fault) + self.steered,
+            faults=counted(record.fault for record in log if record.fault) + self.steered + struck(self.entries),
             findings=findings,
+            struck_and_stored=sum(
+                fate.stored > 0 for fate in turns.values() if fate.end and fate.end["what"] == "struck"
+            ),
         )
 
     def _talk(self, edge: Edge) -> None:
@@ -170,7 +188,11 @@ class Campaign:
             self._wait(lambda: all(client.ended for client in clients), clients)
 
     def _outage(self, edge: Edge) -> None:
-        """Take replicas away from outside: one, or all of them for a while."""
+        """Take replicas away from outside: one, or all of them for a while; or a server from the balancer."""
+        if self._balancer is not None and self._dice.random() < 0.3:
+            self._balancer.take_away(self._dice.choice(SERVERS))
+            self.steered["balancer's server taken away"] += 1
+            return
         if self._dice.random() < 0.5:
             ready = edge.ready
             if ready:
@@ -191,8 +213,10 @@ class Campaign:
             while not self._news.wait_for(done, STUCK):
                 if len(self.entries) == heard:
                     for client in clients:
-                        client.process.kill()
-                    raise RuntimeError(f"no client has said a word for {STUCK:g} s: {self.entries[-5:]}")
+                        if not client.ended:
+                            client.process.send_signal(signal.SIGABRT)  # faulthandler shows where it is
+                            error = f"client {client.name} has said nothing for {STUCK:g} s"
+                            self.entries.append({"what": "hung", "turn": "", "error": error})
                 heard = len(self.entries)
 
     def _start(self, name: str, edge: Edge, stack: contextlib.ExitStack) -> Client:
@@ -216,6 +240,9 @@ class Campaign:
             "seed": self.plan.seed,
             "target": self.target,
             "patience": self.plan.patience,
+            "limit": self.plan.limit,
+            "strikes": self.plan.strikes,
+            "balancer": None if self._balancer is None else self._balancer.url,
             "lanes": self._progress(self._lanes[name]),
         }
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
@@ -256,7 +283,7 @@ class Campaign:
                 client.dies_after = self._death()
             client.process = self._spawn(client.name, url)
         with self._news:
-            if not over:
+            if not over and code not in (HUNG, -signal.SIGABRT):  # these have been told of
                 self.entries.append({"what": "stray", "turn": "", "error": f"client {client.name} ended with {code}"})
             client.ended = True
             self._news.notify_all()
@@ -286,6 +313,19 @@ def counted(faults: Iterable[str]) -> Counter[str]:
     storms = {name: kinds.pop(name) for name in list(kinds) if name.startswith(STORM)}
     if storms:
         kinds.update({"503 storm": len(storms), IN_STORMS: sum(storms.values())})
+    return kinds
+
+
+def struck(entries: Iterable[Entry]) -> Counter[str]:
+    """Count what has befallen the clients from inside."""
+    kinds: Counter[str] = Counter()
+    for entry in entries:
+        if entry["what"] == "struck":
+            kinds[f"{entry['signal']} in a turn"] += 1
+        elif entry["what"] == "dropped":
+            kinds["stream dropped in a cycle" if entry["cycle"] else "stream dropped"] += 1
+        elif entry["what"] == "begin" and entry["kind"] == "fork":
+            kinds["fork"] += 1
     return kinds
 
 

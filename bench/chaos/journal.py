@@ -10,8 +10,9 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-# begin · acked (the call returned) · failed (it raised) · cancelled (on purpose) · unsure (the store failed behind
-# the reply) · tool (a tool ran) · stray (an exception where there should be none) · end (all is done and closed)
+# begin · acked (the call returned) · failed (it raised) · cancelled (on purpose) · struck (by a signal) · dropped (with
+# nobody to close the stream) · answered (in a forked child) · hung · unsure (the store failed behind the reply) ·
+# tool (a tool ran) · stray (an exception where there should be none) · end (all is done and closed)
 
 
 class Journal:

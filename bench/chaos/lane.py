@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["send", "stream", "events", "run", "run_stream", "stop", "cancel", "cancel_send"]
+Kind = Literal["send", "stream", "events", "run", "run_stream", "stop", "drop", "cancel", "cancel_send"]
 
 KINDS: dict[Kind, int] = {"send": 28, "stream": 38, "events": 8, "run": 8, "run_stream": 6, "stop": 6}
 TASK_KINDS: dict[Kind, int] = {**KINDS, "cancel": 4, "cancel_send": 4}
 """How often of what: tasks can be cancelled, threads cannot."""
+DROPS: dict[Kind, int] = {"drop": 5}
+"""Readers that leave a stream without closing it while another turn of the conversation waits for them."""
+IN_CYCLES = 0.5
+"""Share of dropped streams that only the collector can free."""
+ARMED = 0.5
+"""Share of the turns on a main thread into which a signal is sent. Some turns are over before it comes."""
 
 WORDS = ("homing", "Málaga", "鳩", "tide", "🕊️", "slate", "naïve", "rain", "神戸", "bell")
 
@@ -32,6 +38,12 @@ class Line:
     """Texts after which the reader has enough, where ``kind`` says that it does."""
     patience: float
     """Seconds after which a ``cancel_send`` is cancelled."""
+    signal: Literal["SIGINT", "SIGALRM"] | None = None
+    """What strikes it, on a main thread."""
+    in_cycle: bool = False
+    """Whether a stream that is dropped sits in a reference cycle."""
+    waiter: Line | None = None
+    """What waits for the floor while a stream is dropped."""
 
 
 @dataclass
@@ -52,6 +64,8 @@ class Lane:
     target: int
     progress: dict[str, Progress]
     kinds: dict[Kind, int]
+    struck: bool = False
+    """Whether signals come: on the main thread."""
 
     def lines(self) -> Iterator[tuple[str, Line]]:
         """Yield conversations and what to say in them, until in each the target is acknowledged."""
@@ -60,7 +74,7 @@ class Lane:
             name = order.choice(left)
             progress = self.progress[name]
             line = self._line(name, progress.number)
-            progress.number += 1
+            progress.number += 1 if line.waiter is None else 2
             yield name, line
 
     def acknowledged(self, conversation: str) -> None:
@@ -74,4 +88,11 @@ class Lane:
         words = " ".join(dice.sample(WORDS, dice.randint(1, 4)))
         if kind in ("run", "run_stream"):
             words = f"note {dice.randint(1, 3)} of {words}"
-        return Line(turn, kind, f"{turn} {words}", dice.randint(1, 12), dice.random() * 0.3)
+        line = Line(turn, kind, f"{turn} {words}", dice.randint(1, 12), dice.random() * 0.3)
+        if kind == "drop":
+            after = f"{conversation}.{self.writer}.{number + 1}"
+            waiter = Line(after, "send", f"{after} and?", 0, 0.0)
+            return replace(line, in_cycle=dice.random() < IN_CYCLES, waiter=waiter)
+        if self.struck and dice.random() < ARMED:
+            return replace(line, signal=dice.choice(["SIGINT", "SIGALRM"]))
+        return line

@@ -19,7 +19,9 @@ def lines(report: Report) -> list[str]:
     return [
         f"seed {plan.seed}: {plan.conversations} conversations, {plan.workers} clients, {report.seconds:.0f} s",
         f"turns: {turns['acked']} acknowledged ({_counted(report.kinds)}), {report.resumed} of them resumed; "
-        f"{turns['failed']} failed, {turns['cancelled']} cancelled, {turns['killed']} cut by a kill",
+        f"{turns['failed']} failed, {turns['cancelled']} cancelled, {turns['killed']} cut by a kill, "
+        f"{turns['dropped']} dropped, {turns['struck']} struck by a signal "
+        f"({report.struck_and_stored} of them stored); {turns['answered']} answered in forked children",
         f"failed with: {_counted(report.failures)}",
         f"requests: {report.requests.total()} ({_counted(report.requests)})",
         f"faults: {report.injected} ({_counted(report.faults)})",

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable
 
 import homing
 from homing.stores import Store
 
 from .journal import Journal
 from .lane import Lane, Line, system_prompt
+from .threads import PAUSE
 
 
-async def hold(lane: Lane, client: homing.AsyncClient, store: Store, journal: Journal) -> None:
-    """Say all that the lane has to say."""
+async def hold(
+    lane: Lane, client: Callable[[str], homing.AsyncClient], store: Store, journal: Journal
+) -> None:
+    """Say all that the lane has to say, each conversation with its ``client``."""
     chats: dict[str, homing.AsyncConversation] = {}
     for name, line in lane.lines():
         if name not in chats:
-            chats[name] = client.conversation(name, system=system_prompt(name), store=store)
+            chats[name] = client(name).conversation(name, system=system_prompt(name), store=store)
         if await say(chats[name], line, journal):
             lane.acknowledged(name)
 
 
 async def say(chat: homing.AsyncConversation, line: Line, journal: Journal) -> bool:
-    """Say one line, in a task of its own; return whether it was acknowledged."""
+    """Say one line, in a task of its own; return whether it, or the one that has waited for it, was acknowledged."""
     shown: list[str] = []
-    journal.note("begin", line.id, kind=line.kind)
+    journal.note("begin", line.id, kind=line.kind, signal=None)
     task = asyncio.create_task(_reply(chat, line, shown, journal))
     if line.kind == "cancel_send":
         asyncio.get_running_loop().call_later(line.patience, task.cancel)
@@ -40,6 +45,10 @@ async def say(chat: homing.AsyncConversation, line: Line, journal: Journal) -> b
     except homing.HomingError as error:
         journal.note("failed", line.id, error=type(error).__name__, shown="".join(shown))
     else:
+        if isinstance(reply, asyncio.Task):
+            followed = await reply
+            journal.note("dropped", line.id, shown="".join(shown), followed=followed, cycle=line.in_cycle)
+            return followed
         journal.note(
             "acked",
             line.id,
@@ -54,7 +63,7 @@ async def say(chat: homing.AsyncConversation, line: Line, journal: Journal) -> b
 
 async def _reply(
     chat: homing.AsyncConversation, line: Line, shown: list[str], journal: Journal
-) -> homing.Reply:
+) -> homing.Reply | asyncio.Task[bool]:
     async def note(turn: str, number: int) -> str:
         """Take a note.
 
@@ -65,6 +74,8 @@ async def _reply(
         journal.note("tool", turn, number=number)
         return f"noted {number}"
 
+    if line.kind == "drop":
+        return await _drop(chat, line, shown, journal)
     if line.kind in ("send", "cancel_send"):
         return await chat.send(line.question)
     if line.kind == "run":
@@ -89,3 +100,23 @@ async def _reply(
         else:
             return await stream.reply()
     return await stream.reply()
+
+
+async def _drop(
+    chat: homing.AsyncConversation, line: Line, shown: list[str], journal: Journal
+) -> homing.Reply | asyncio.Task[bool]:
+    """Leave a stream in its middle without closing it, and another turn waiting for the conversation."""
+    assert line.waiter is not None
+    stream = chat.stream(line.question)
+    async for text in stream.text:
+        shown.append(text)
+        if len(shown) == line.breaks_after:
+            break
+    else:
+        return await stream.reply()
+    if line.in_cycle:
+        cycle: list[object] = [stream]
+        cycle.append(cycle)
+    waiter = asyncio.create_task(say(chat, line.waiter, journal))
+    await asyncio.sleep(random.random() * PAUSE)
+    return waiter

@@ -44,7 +44,7 @@ class Soak:
 
     async def run(self) -> None:
         """Go on until the time is up, or the rounds are done."""
-        orders, limits = self._orders, settings(self._orders["patience"])
+        orders, limits = self._orders, settings({"limit": None, **self._orders})
         ends, rounds = time.monotonic() + orders["seconds"], 0
         with SQLiteStore(orders["path"]) as store, homing.Client(orders["url"], **limits) as client:
             async with homing.AsyncClient(orders["url"], **limits) as async_client:
@@ -105,7 +105,7 @@ def main() -> None:
     """Soak, and say what is left over."""
     logging.getLogger("homing").setLevel(logging.ERROR)
     say = Journal(to_pipe(1))
-    watch(say)
+    watch(say, frozenset())
     orders = json.loads(sys.stdin.readline())
     before = Holdings.now()
     if orders["trace"]:
