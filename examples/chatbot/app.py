@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
@@ -95,11 +95,24 @@ class Point(BaseModel):
     turns: Annotated[int, Field(ge=1)]
 
 
-async def owner(chatbot_owner: Annotated[str | None, Cookie(alias=COOKIE)] = None) -> str:
+def cookie_name(request: Request) -> str:
+    """Return what the cookie is called. Browsers take ``__Host-`` only from this very host and over https, so
+    that nobody, on a neighbouring subdomain or on the line, can plant a cookie whose value they know."""
+    return f"__Host-{COOKIE}" if request.url.scheme == "https" else COOKIE
+
+
+def cookie_of(request: Request) -> str | None:
+    """Return the cookie if it can be one of ours."""
+    value = request.cookies.get(cookie_name(request), "")
+    return value if re.fullmatch(r"[A-Za-z0-9_-]{43}", value) else None
+
+
+async def owner(request: Request) -> str:
     """Return who asks."""
-    if chatbot_owner is None or re.fullmatch(r"[\w-]{43}", chatbot_owner) is None:
+    cookie = cookie_of(request)
+    if cookie is None:
         raise HTTPException(401, "Open the page first: it brings the cookie.")
-    return owner_of(chatbot_owner)
+    return owner_of(cookie)
 
 
 Owner = Annotated[str, Depends(owner)]
@@ -128,12 +141,13 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
 
 
 @router.get("/")
-async def page(request: Request, chatbot_owner: Annotated[str | None, Cookie(alias=COOKIE)] = None) -> Response:
+async def page(request: Request) -> Response:
     """The page. The first visit brings the cookie."""
     response = FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
-    if chatbot_owner is None:
+    if cookie_of(request) is None:
+        response.headers["cache-control"] = "no-store"  # a cache would give the next visitor the same cookie
         response.set_cookie(
-            COOKIE,
+            cookie_name(request),
             secrets.token_urlsafe(32),
             max_age=A_YEAR,
             httponly=True,

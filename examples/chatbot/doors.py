@@ -45,13 +45,26 @@ class Doors:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if scope["path"].startswith("/api/"):
+                    headers["cache-control"] = "no-store"  # what is one person's is in no cache for the next
             await send(message)
 
-        # Browsers say where a request comes from; the cookie's SameSite keeps out those that don't.
-        site = Headers(scope=scope).get("sec-fetch-site", "same-origin")
-        if scope["method"] not in HARMLESS and site != "same-origin":
+        if scope["method"] not in HARMLESS and not _from_own_page(Headers(scope=scope)):
             refusal = PlainTextResponse("This request comes from another site.", 403)
             await refusal(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
+
+
+def _from_own_page(headers: Headers) -> bool:
+    """Tell whether a request comes from this program's own page, or from no page at all.
+
+    Browsers say what site a request comes from, but not over plain http; there they name the origin, which
+    may be another port of this host, to whom the cookie's SameSite is no bar.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site == "same-origin"
+    return origin is None or origin.partition("://")[2] == headers.get("host")
