@@ -196,7 +196,7 @@ class Campaign:
         if self._dice.random() < 0.5:
             ready = edge.ready
             if ready:
-                with contextlib.suppress(ValueError):  # gone meanwhile: somebody else has killed it
+                with contextlib.suppress(ValueError, KeyError):  # gone meanwhile: somebody else has killed it
                     edge.kill(self._dice.choice(ready))
                     self.steered["replica killed from outside"] += 1
             return
