@@ -174,18 +174,25 @@ def _conversation(
             findings.unasked.append(f"{words[0]}: the edge has not seen it on this history, with this key")
         elif records[0].number < latest:
             findings.reordered.append(f"{words[0]} was asked before what is stored before it")
-        else:
+        elif not _left_before_its_reply(turn):
             latest = records[0].number
         _replies(words[0], turns[words[0]], context, replies, turn["finish_reason"], findings)
         # A reply that was stopped before its first word is kept, and not sent again.
         context += [said for said in replies if said["role"] == "tool" or said.get("content") or said.get("tool_calls")]
 
 
+def _left_before_its_reply(turn: Mapping[str, Any]) -> bool:
+    """Whether a stream ended before anything came.
+
+    Its request is then on its way while the next turn begins on another connection, and either may arrive first.
+    """
+    said = turn["messages"][1:]
+    return turn["finish_reason"] == INTERRUPTED and len(said) == 1 and not said[0]["content"]
+
+
 def _struck_before_it_was_sent(fate: Fate, turn: Mapping[str, Any], records: Sequence[Record]) -> bool:
     """Whether a signal has ended a stream before its request went out: it is kept, with nothing behind the question."""
-    said = turn["messages"][1:]
-    empty = len(said) == 1 and not said[0]["content"]
-    return not records and fate.signal is not None and turn["finish_reason"] == INTERRUPTED and empty
+    return not records and fate.signal is not None and _left_before_its_reply(turn)
 
 
 def _replies(

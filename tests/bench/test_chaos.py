@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import homing
 from homing.stores import MemoryStore, StoredConversation
 from homing.testing import Fault
-from homing_server.local import Edge
+from homing_server.local import Edge, Record
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -287,6 +287,32 @@ def test_only_a_signal_may_interrupt_what_nobody_stops(lane: Lane, signal: str |
     assert found is not None
     store.delete("c0")
     assert lane.audit(store).total == 0  # whether it stays is a matter of a moment
+
+
+@pytest.mark.parametrize(("shown", "found"), [("", 0), ("Some words", 1)])
+def test_only_a_turn_that_was_left_before_its_reply_may_arrive_late(shown: str, found: int) -> None:
+    """Its request and the next turn's are on their way at once, on two connections."""
+    from chaos import oracle
+    from chaos.audit import audit
+
+    said = {"role": "assistant", "content": shown}
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "c0.w0t0.0 hello"}]
+    then = [*asked, *([said] if shown else []), {"role": "user", "content": "c0.w0t0.1 hello"}]
+    turns = [
+        {"messages": [asked[-1], said], "finish_reason": "interrupted"},
+        {"messages": [then[-1], {"role": "assistant", "content": oracle.text_for(then)}], "finish_reason": "stop"},
+    ]
+    log = [
+        Record(number, 0.0, "POST", "/", "k", {}, digest=oracle.digest(messages), status=200)
+        for number, messages in enumerate([then, asked])
+    ]
+    entries: list[dict[str, Any]] = [
+        {"what": "begin", "turn": f"c0.w0t0.{number}", "kind": "stream", "signal": "SIGINT"} for number in range(2)
+    ]
+    stored = {"c0": StoredConversation("c0", 2, {"affinity_key": "k", "system": "S"}, turns, 0.0, 0.0)}
+    assert len(audit(entries, stored, log)[0].reordered) == found
+    in_order = [replace(record, number=1 - record.number) for record in log]
+    assert audit(entries, stored, in_order)[0].reordered == []
 
 
 def test_a_conflict_with_nobody_is_found_out() -> None:
