@@ -22,8 +22,8 @@ from .base import MAX_PAGE, ConversationSummary, Header, Page, StoredConversatio
 MAX_ID_LENGTH = 255
 """MySQL indexes 3072 bytes at most, and a character may take four."""
 
-MAX_FIRST_VERSION = 2**31
-"""First versions are drawn below this: a chance of one in two thousand million that a
+FIRST_VERSION_BITS = 31
+"""First versions are drawn from these: a chance of one in two thousand million that a
 recreated conversation continues the count of the deleted one, and room to count in 64 bits."""
 
 END_OF_TIME = 2**53
@@ -88,7 +88,7 @@ class Change:
             header=None if header is None else encode("header", header),
             keep=keep,
             turns=tuple(encode(f"turns[{index}]", turn) for index, turn in enumerate(turns)),
-            first_version=1 + secrets.randbelow(MAX_FIRST_VERSION),
+            first_version=1 + secrets.randbits(FIRST_VERSION_BITS),
         )
 
     def against(self, head: Head | None) -> Plan:
