@@ -46,6 +46,7 @@ def handler() -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, strike)
     yield
     assert signal.signal(signal.SIGALRM, before) is strike
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.fixture(scope="module")

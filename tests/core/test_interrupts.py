@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,8 +138,30 @@ def test_signals_wait_and_all_are_delivered(handle: Callable[[object], None]) ->
     assert signal.getsignal(signal.SIGALRM) is note
 
 
+def test_a_handler_that_raises_as_soon_as_it_is_back_keeps_none_from_being_put_back(
+    handle: Callable[[object], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle(strike)
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    put = signal.signal
+
+    def put_and_strike(number: int, handler: Any) -> object:
+        replaced = put(number, handler)
+        if number == signal.SIGALRM and handler is strike:
+            signal.raise_signal(number)
+        return replaced
+
+    deferral = Deferral()
+    deferral.begin()
+    monkeypatch.setattr(signal, "signal", put_and_strike)
+    with pytest.raises(Alarm):
+        deferral.end()
+    monkeypatch.undo()
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
 def test_a_handler_that_was_not_put_back_puts_itself_back(handle: Callable[[object], None]) -> None:
-    """An interrupt in the middle of `end` leaves some signals to the deferral."""
+    """Two interrupts in the middle of `end` leave some signals to the deferral."""
     handle(strike)
     deferral = Deferral()
     deferral.begin()

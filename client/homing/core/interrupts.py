@@ -36,12 +36,18 @@ class Deferral:
 
     def end(self) -> None:
         """Put them back, and call them for what came meanwhile."""
-        self.over = True  # first: where an interrupt keeps the rest from happening, each signal mends its own
+        left = list(self.handlers.items())
+        self.over = True  # first: should two interrupts keep the rest from happening, each signal mends its own
         try:
-            for number, handler in self.handlers.items():
-                signal.signal(number, handler)
-        finally:
-            self._deliver()
+            while left:
+                signal.signal(*left[-1])
+                left.pop()
+        finally:  # one that is back may raise while the others are put back
+            try:
+                for number, handler in left:
+                    signal.signal(number, handler)
+            finally:
+                self._deliver()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
