@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import importlib
 import json
 import logging
@@ -23,6 +24,8 @@ from typing import Any
 import tenacity
 
 import homing
+from homing._async.dropped import settle_dropped as settle_dropped_async
+from homing._sync.dropped import settle_dropped
 from homing.stores import SQLiteStore
 
 from . import tasks, threads
@@ -96,13 +99,19 @@ async def on_tasks(
             return balanced if goes_through(name) else straight
 
         await asyncio.gather(*(tasks.hold(lane, client, store, journal) for lane in lanes))
+        gc.collect()
+        for used in (straight, balanced):
+            await settle_dropped_async(used._options.learnt.dropped)
         busy = connections_in_use(straight) + connections_in_use(balanced)
     journal.loop = None
     return busy + tasks_left()
 
 
 def connections_in_use(client: Any) -> list[str]:
-    """Return the connections of a client that somebody still holds."""
+    """Return the connections of a client that somebody still holds.
+
+    What the last turn of all has dropped is closed before, as the next turn would.
+    """
     return ["connection in use"] * client._channel.http._transport.pool.in_use
 
 
@@ -154,6 +163,9 @@ def work(orders: dict[str, Any], journal: Journal) -> list[str]:
         threads.hold(on_threads[0], client, store, watched, Signals(seed))
         for thread in running:
             thread.join()
+        gc.collect()
+        for used in (straight, balanced):
+            settle_dropped(used._options.learnt.dropped)
         left += connections_in_use(straight) + connections_in_use(balanced)
     return left + left_over(before)
 

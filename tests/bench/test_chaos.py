@@ -278,6 +278,7 @@ def test_a_dropped_stream_that_the_next_turn_does_not_save_is_found_out(lane: La
 @pytest.mark.parametrize("signal", [None, "SIGINT"])
 def test_only_a_signal_may_interrupt_what_nobody_stops(lane: Lane, signal: str | None) -> None:
     store = MemoryStore()
+    lane.edge.inject(Fault.hang(after_chunks=6))  # or the end may be there before it is stopped
     lane.say(store, ["stop"])
     begin, end = lane.entries
     begin.update(kind="stream", signal=signal)
