@@ -402,8 +402,6 @@ def shake(door: Door, path: str, headers: str) -> str:
 
 @pytest.fixture(scope="module")
 def websockets() -> Iterator[Door]:
-    if importlib.util.find_spec("websockets") is None:
-        pytest.skip("websockets is not installed")
     with opened(ws="websockets-sansio") as door:
         yield door
 
