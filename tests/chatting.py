@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from httpx_sse import ServerSentEvent, connect_sse
+
+from homing_server.local import Edge, EdgeSettings
+
+from .serving import serving
+
+
+@contextmanager
+def two_workers(place: Path) -> Iterator[tuple[Edge, list[str]]]:
+    """Run the chatbot in two workers that share the store at ``place``; yield the edge and the workers' URLs."""
+    # Imported here: lanes without fastapi import this module too.
+    from chatbot import underway
+    from chatbot.app import make_app
+
+    with ExitStack() as stack:
+        fast = stack.enter_context(pytest.MonkeyPatch.context())
+        for pause in ("PUBLISH_EVERY", "HEED_EVERY", "HEARTBEAT"):
+            fast.setattr(underway, pause, 0.02)
+        edge = stack.enter_context(Edge(EdgeSettings.instant()))
+        yield edge, [stack.enter_context(serving(make_app(str(place), edge.url))) for _ in range(2)]
 
 
 class Person:

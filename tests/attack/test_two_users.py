@@ -6,7 +6,6 @@ import re
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,9 @@ import pytest
 
 from homing.stores import SQLiteStore
 from homing.testing import Fault, assert_no_running
-from homing_server.local import Edge, EdgeSettings
+from homing_server.local import Edge
 
-from ..chatting import Person, text_of
-from ..serving import serving
-
-from chatbot import underway  # isort: skip  # the line above says where it is
-from chatbot.app import make_app  # isort: skip
+from ..chatting import Person, text_of, two_workers
 
 SECRET = "The treasure is below the old oak."
 TABS = 8
@@ -34,12 +29,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(place: Path) -> Iterator[tuple[Edge, list[str]]]:
-    with ExitStack() as stack:
-        fast = stack.enter_context(pytest.MonkeyPatch.context())
-        for pause in ("PUBLISH_EVERY", "HEED_EVERY", "HEARTBEAT"):
-            fast.setattr(underway, pause, 0.02)
-        edge = stack.enter_context(Edge(EdgeSettings.instant()))
-        yield edge, [stack.enter_context(serving(make_app(str(place), edge.url))) for _ in range(2)]
+    with two_workers(place) as workers:
+        yield workers
 
 
 @pytest.fixture

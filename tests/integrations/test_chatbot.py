@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 
 from homing.stores import SQLiteStore
 from homing.testing import Fault, assert_no_running
-from homing_server.local import Edge, EdgeSettings
+from homing_server.local import Edge
 
-from ..chatting import Person, text_of
+from ..chatting import Person, text_of, two_workers
 from ..serving import serving
 
 from chatbot import underway  # isort: skip  # the line above says where it is
@@ -32,12 +31,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(place: Path) -> Iterator[tuple[Edge, list[str]]]:
-    with ExitStack() as stack:
-        fast = stack.enter_context(pytest.MonkeyPatch.context())
-        for pause in ("PUBLISH_EVERY", "HEED_EVERY", "HEARTBEAT"):
-            fast.setattr(underway, pause, 0.02)
-        edge = stack.enter_context(Edge(EdgeSettings.instant()))
-        yield edge, [stack.enter_context(serving(make_app(str(place), edge.url))) for _ in range(2)]
+    with two_workers(place) as workers:
+        yield workers
 
 
 @pytest.fixture
