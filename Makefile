@@ -40,6 +40,7 @@ mutations: $(STAMP)  ## lines that guard a bound, broken one at a time: is it no
 	$(BIN)/python scripts/mutations.py
 
 check: $(CHECKS)  ## style, types, and whether the sync twin is fresh
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/unasync.py --check
 	$(BIN)/mypy
@@ -48,6 +49,7 @@ check: $(CHECKS)  ## style, types, and whether the sync twin is fresh
 
 format: $(CHECKS)  ## rewrite what can be rewritten
 	$(BIN)/ruff check --fix -q . || true
+	$(BIN)/ruff format -q .
 	$(BIN)/python scripts/unasync.py
 
 DOCUMENTED := $(VENV)/.documented

@@ -1,7 +1,7 @@
 """Answers as pydantic models.
 
-    homing up &                     # or your own server in HOMING_BASE_URL
-    python examples/structured_output.py
+homing up &                     # or your own server in HOMING_BASE_URL
+python examples/structured_output.py
 """
 
 from typing import Literal

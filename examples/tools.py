@@ -1,7 +1,7 @@
 """A model that uses tools: two of your own, and one that is a person.
 
-    homing up &                     # or your own server in HOMING_BASE_URL
-    python examples/tools.py
+homing up &                     # or your own server in HOMING_BASE_URL
+python examples/tools.py
 """
 
 from datetime import datetime, timezone

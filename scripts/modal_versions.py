@@ -44,9 +44,7 @@ def environment(version: str, pins: Path) -> Path:
         venv.create(folder, with_pip=True)
     wanted = "modal>=1.6,<2" if version == NEWEST else f"modal=={version}"
     install = [str(python), "-m", "pip", "install", "--quiet", "--upgrade", "-c", str(pins), wanted]
-    subprocess.run(
-        [*install, "-e", f"{ROOT}[server,cli]", "-r", str(ROOT / "requirements" / "test.txt")], check=True
-    )
+    subprocess.run([*install, "-e", f"{ROOT}[server,cli]", "-r", str(ROOT / "requirements" / "test.txt")], check=True)
     return python
 
 
@@ -61,9 +59,7 @@ def main() -> None:
             print(f"--- modal {installed} is the newest and the pinned one: `make test` proves it", flush=True)
             continue
         print(f"--- modal {installed}", flush=True)
-        subprocess.run(
-            [str(python), "-m", "pytest", "-q", "tests/server", *ignored], check=True, cwd=ROOT, env=clean()
-        )
+        subprocess.run([str(python), "-m", "pytest", "-q", "tests/server", *ignored], check=True, cwd=ROOT, env=clean())
 
 
 def clean() -> dict[str, str]:

@@ -14,9 +14,7 @@ from .lane import Lane, Line, system_prompt
 from .threads import PAUSE
 
 
-async def hold(
-    lane: Lane, client: Callable[[str], homing.AsyncClient], store: Store, journal: Journal
-) -> None:
+async def hold(lane: Lane, client: Callable[[str], homing.AsyncClient], store: Store, journal: Journal) -> None:
     """Say all that the lane has to say, each conversation with its ``client``."""
     chats: dict[str, homing.AsyncConversation] = {}
     for name, line in lane.lines():

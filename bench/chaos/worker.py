@@ -81,9 +81,7 @@ def watch(journal: Journal, strikes: Container[str]) -> None:
     threading.excepthook = lambda a: stray(a.exc_type, a.exc_value, a.thread)
 
 
-async def on_tasks(
-    orders: dict[str, Any], store: SQLiteStore, lanes: list[Lane], journal: Watched
-) -> list[str]:
+async def on_tasks(orders: dict[str, Any], store: SQLiteStore, lanes: list[Lane], journal: Watched) -> list[str]:
     """Hold the lanes on tasks; return what is left of them."""
 
     def unhandled(loop: object, context: dict[str, Any]) -> None:

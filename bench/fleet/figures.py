@@ -25,9 +25,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
         "|---|" + "---|" * len(COLUMNS),
     ]
     for run in runs:
-        cells = [
-            "–" if run[name] is None else form.format(run[name]) for name, (_, form) in COLUMNS.items()
-        ]
+        cells = ["–" if run[name] is None else form.format(run[name]) for name, (_, form) in COLUMNS.items()]
         lines.append(f"| {run['policy']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

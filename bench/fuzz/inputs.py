@@ -49,7 +49,7 @@ def noise(dice: random.Random) -> bytes:
 
 def letters(dice: random.Random) -> bytes:
     """Return text of the letters that mean something."""
-    return "".join(dice.choices("dat: \r\nevnid\ufeff\u2028é{}[]\",0", k=dice.randint(0, SHORT))).encode()
+    return "".join(dice.choices('dat: \r\nevnid\ufeff\u2028é{}[]",0', k=dice.randint(0, SHORT))).encode()
 
 
 def lines(dice: random.Random) -> bytes:

@@ -27,9 +27,7 @@ def history(count, characters):
     """Return a conversation of ``count`` messages of that length each, no two alike."""
     words = "the singular value decomposition of a matrix generalises its eigendecomposition and "
     text = words * (characters // len(words) + 1)
-    return [
-        {"role": "assistant" if i % 2 else "user", "content": f"{i:06d} {text}"[:characters]} for i in range(count)
-    ]
+    return [{"role": "assistant" if i % 2 else "user", "content": f"{i:06d} {text}"[:characters]} for i in range(count)]
 
 
 # -- one stream or request after the other ---------------------------------------------------

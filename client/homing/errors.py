@@ -272,9 +272,7 @@ class ColdStartTimeout(HomingError):
     last of them met (an error or a status).
     """
 
-    def __init__(
-        self, message: str, *, waited: float = 0.0, attempts: int = 0, last: Exception | None = None
-    ) -> None:
+    def __init__(self, message: str, *, waited: float = 0.0, attempts: int = 0, last: Exception | None = None) -> None:
         super().__init__(message)
         self.waited = waited
         self.attempts = attempts

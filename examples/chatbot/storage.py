@@ -1,8 +1,8 @@
 """Where everything is kept: conversations, who owns them, and replies under way. One store, three kinds of records.
 
-    CHATBOT_STORE=chatbot.db                                    a SQLite file, the default
-    CHATBOT_STORE=postgresql+psycopg://user:password@host/db    pip install 'homing[sql]' psycopg
-    CHATBOT_STORE=redis://host                                  pip install 'homing[redis]'
+CHATBOT_STORE=chatbot.db                                    a SQLite file, the default
+CHATBOT_STORE=postgresql+psycopg://user:password@host/db    pip install 'homing[sql]' psycopg
+CHATBOT_STORE=redis://host                                  pip install 'homing[redis]'
 """
 
 from __future__ import annotations

@@ -231,9 +231,7 @@ async def _refuse(scope: Scope, send: Send, status: int, kind: str, message: str
         await _answer(send, status, {"error": {"message": message, "type": kind, "code": status}})
 
 
-async def _answer(
-    send: Send, status: int, body: object = None, *, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
+async def _answer(send: Send, status: int, body: object = None, *, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     payload = b"" if body is None else json.dumps(body).encode()
     about = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))] if payload else []
     await send({"type": "http.response.start", "status": status, "headers": [*about, *headers]})

@@ -154,9 +154,7 @@ async def test_what_an_interrupted_turn_left_is_not_sent_again(
     await chat.send("Four.")
     sent = edge.log[-1].request
     assert sent is not None
-    assert sent["messages"] == [
-        {"role": "user", "content": content} for content in ("One.", "Two.", "Three.", "Four.")
-    ]
+    assert sent["messages"] == [{"role": "user", "content": content} for content in ("One.", "Two.", "Three.", "Four.")]
     assert chat.turns[0].messages[1]["tool_calls"] == [call]  # the history keeps it
 
 

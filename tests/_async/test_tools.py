@@ -230,9 +230,7 @@ async def test_what_the_model_does_wrong_is_told_to_it_and_never_run(
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter", "abort"])
-async def test_truncated_arguments_never_run(
-    async_homing_client: homing.AsyncClient, edge: Edge, finish: str
-) -> None:
+async def test_truncated_arguments_never_run(async_homing_client: homing.AsyncClient, edge: Edge, finish: str) -> None:
     # command-code#785, ANOLISA#2209, halogen-flash#96
     ran: list[str] = []
 

@@ -81,9 +81,7 @@ async def test_a_trim_keeps_system_key_and_history_and_says_so(
 
 
 @pytest.mark.edge(replicas=1, context_length=600)
-async def test_a_refused_prompt_is_cut_and_sent_once_more(
-    async_homing_client: homing.AsyncClient, edge: Edge
-) -> None:
+async def test_a_refused_prompt_is_cut_and_sent_once_more(async_homing_client: homing.AsyncClient, edge: Edge) -> None:
     # OpenMinis#181: not the same oversized history for ever
     chat = async_homing_client.conversation(trim=homing.Trim(), max_tokens=100)
     while not chat.turns or chat.turns[-1].start == 0:

@@ -256,9 +256,7 @@ def test_what_must_not_be_gone_on_with_is_raised(client: homing.Client, edge: Ed
     assert not caught.value.partial.choices[0].message.tool_calls
 
 
-def test_text_beside_offered_tools_is_gone_on_with_up_to_the_call(
-    client: homing.Client, edge: Edge
-) -> None:
+def test_text_beside_offered_tools_is_gone_on_with_up_to_the_call(client: homing.Client, edge: Edge) -> None:
     edge.answer_with(CALLS)
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     edge.inject(Fault.truncate(after_chunks=3))

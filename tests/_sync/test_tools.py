@@ -231,9 +231,7 @@ def test_what_the_model_does_wrong_is_told_to_it_and_never_run(
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter", "abort"])
-def test_truncated_arguments_never_run(
-    homing_client: homing.Client, edge: Edge, finish: str
-) -> None:
+def test_truncated_arguments_never_run(homing_client: homing.Client, edge: Edge, finish: str) -> None:
     # command-code#785, ANOLISA#2209, halogen-flash#96
     ran: list[str] = []
 

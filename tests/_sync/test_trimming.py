@@ -82,9 +82,7 @@ def test_a_trim_keeps_system_key_and_history_and_says_so(
 
 
 @pytest.mark.edge(replicas=1, context_length=600)
-def test_a_refused_prompt_is_cut_and_sent_once_more(
-    homing_client: homing.Client, edge: Edge
-) -> None:
+def test_a_refused_prompt_is_cut_and_sent_once_more(homing_client: homing.Client, edge: Edge) -> None:
     # OpenMinis#181: not the same oversized history for ever
     chat = homing_client.conversation(trim=homing.Trim(), max_tokens=100)
     while not chat.turns or chat.turns[-1].start == 0:

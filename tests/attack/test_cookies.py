@@ -188,9 +188,7 @@ def test_no_cookie_crosses_to_a_copy_with_another_credential(
     ],
     ids=str,
 )
-def test_no_cookie_crosses_to_a_call_with_another_credential(
-    voice: Voice, behind: Behind, bob: dict[str, Any]
-) -> None:
+def test_no_cookie_crosses_to_a_call_with_another_credential(voice: Voice, behind: Behind, bob: dict[str, Any]) -> None:
     balancer = behind(sets=numbered())
     client = voice.client(balancer.url, api_key="alice-key")
     for call in ({}, bob, {}, bob):

@@ -154,9 +154,7 @@ def replaced(path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not delete open files")
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("take_away", [removed, replaced])
-def test_a_file_that_was_taken_away_is_noticed(
-    tmp_path: Path, suffix: str, take_away: Callable[[Path], None]
-) -> None:
+def test_a_file_that_was_taken_away_is_noticed(tmp_path: Path, suffix: str, take_away: Callable[[Path], None]) -> None:
     path = tmp_path / "chats.db"
     with SQLiteStore(path) as store:
         version = store.commit("c", expected_version=0, turns=[{"n": 1}])

@@ -294,6 +294,7 @@ def test_a_finalizer_calls_nothing_that_could_wait(edge: Edge, monkeypatch: pyte
             raise AssertionError("a finalizer took a lock")
 
         with monkeypatch.context() as patch:
+
             class Lock:
                 __enter__ = __exit__ = acquire = release = forbidden
 

@@ -47,7 +47,7 @@ CORES = (
 )  # fmt: skip
 """What no secret can be quoted without, however it is encoded; but for base64."""
 
-API_KEY = 'K1apikey"/+=\\<p>&\'7'
+API_KEY = "K1apikey\"/+=\\<p>&'7"
 PROXY_TOKEN = ("wk-K2identity99", "ws-K3modal+/99")
 HEADERS = {"X-Team": 'K4header"/+ =77', "Proxy-Authorization": "Basic " + base64.b64encode(b"me:K8basic/+77").decode()}
 QUERY = {"key": "K5query é/+&77"}

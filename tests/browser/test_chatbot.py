@@ -301,9 +301,7 @@ def violations(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
-def test_axe_finds_no_serious_fault(
-    new_context: Contexts, site: Site, edge: Edge, size: str, scheme: Any
-) -> None:
+def test_axe_finds_no_serious_fault(new_context: Contexts, site: Site, edge: Edge, size: str, scheme: Any) -> None:
     # The policy is lifted for axe itself, which is a script that the page would refuse.
     context = new_context(bypass_csp=True, color_scheme=scheme, **(PHONE if size == "phone" else {}))
     page = context.new_page()

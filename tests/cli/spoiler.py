@@ -13,9 +13,7 @@ HOP = {"host", "connection", "content-length", "transfer-encoding", "date", "ser
 
 
 @contextmanager
-def spoiler(
-    url: str, *, drop_request: frozenset[str] = frozenset(), date: str | None = None
-) -> Iterator[str]:
+def spoiler(url: str, *, drop_request: frozenset[str] = frozenset(), date: str | None = None) -> Iterator[str]:
     """Collect each answer before passing it on; drop headers of requests; state another date."""
     client = httpx.Client(base_url=url, timeout=30)
 

@@ -68,7 +68,9 @@ def shown(pieces: list[str], *, columns: int = 60, lines: int = 12, tall: int = 
 
 
 def test_as_it_looks() -> None:
-    assert shown([TEXT]) == """\
+    assert (
+        shown([TEXT])
+        == """\
                            Title
 
 A paragraph of two lines, with <b>HTML</b> and a link
@@ -98,6 +100,7 @@ A paragraph of two lines, with <b>HTML</b> and a link
 ------------------------------------------------------------
 
 The end."""
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])

@@ -41,9 +41,7 @@ def test_prose_joins_at_every_character_one_by_one(cut: int) -> None:
 
 
 @given(st.text(min_size=1), st.text(), st.lists(st.integers(0, 60), max_size=8))
-def test_white_space_that_the_server_was_not_told_of_is_not_doubled(
-    before: str, rest: str, cuts: list[int]
-) -> None:
+def test_white_space_that_the_server_was_not_told_of_is_not_doubled(before: str, rest: str, cuts: list[int]) -> None:
     told = before.rstrip()
     owed = before[len(told) :]
     assume(not rest.startswith(told[:SHORTEST_PROOF]))

@@ -22,9 +22,7 @@ REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n?```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 END = "\x1d\n"
 # What differs from run to run: times, which replica it was, and whatever the page leaves out.
-VARIES = re.compile(
-    r"(?P<time>\d+(?:\.\d+)?(?= m?s\b))|(?P<replica>\br\d\b)|(?P<lines>^…\n)|(?P<rest>…)", re.MULTILINE
-)
+VARIES = re.compile(r"(?P<time>\d+(?:\.\d+)?(?= m?s\b))|(?P<replica>\br\d\b)|(?P<lines>^…\n)|(?P<rest>…)", re.MULTILINE)
 PATTERNS = {"time": r"\d+(?:\.\d+)?", "replica": r"r\d", "lines": r"(?:.*\n)*?", "rest": r"(?s:.*?)"}
 
 

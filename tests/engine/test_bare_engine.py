@@ -32,13 +32,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     limits = {"SGLANG_REQ_RUNNING_TIMEOUT": str(RUNNING)}
     found = SGLangSettings(device="cpu", extra_args=("--api-key", KEY), extra_env=limits).located()
     log = tmp_path_factory.mktemp("engine") / "log"
-    with log.open("wb") as output, subprocess.Popen(
-        found.command(replica_id="bare", port=port, replicas=1),
-        env=found.environ(replicas=1),
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            found.command(replica_id="bare", port=port, replicas=1),
+            env=found.environ(replicas=1),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             deadline = time.monotonic() + READY

@@ -114,6 +114,7 @@ def test_the_words_of_its_other_dialects_are_found_too(edge: Edge, path: str) ->
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_reply_that_an_operator_aborts_ends_as_aborted(client: Client, edge: Edge, streamed: bool) -> None:
     """It is no error to SGLang: status 200, what there is so far, and the reason."""
+
     def abort() -> None:
         headers = {"Modal-Session-ID": "operator"}
         told = httpx.post(edge.url + "/abort_request", json={"abort_all": True}, headers=headers)
@@ -156,6 +157,7 @@ def test_the_same_request_id_twice_is_refused(client: Client, edge: Edge) -> Non
 
 def test_what_a_full_queue_says(edge: Edge) -> None:
     """HTTP 503 for a whole reply; for a stream 200, one error and the end (SGLANG 0.5.23)."""
+
     async def flood(streamed: bool) -> list[httpx.Response]:
         answers: list[httpx.Response] = []
         async with httpx.AsyncClient(base_url=edge.url, timeout=60) as http:
@@ -188,9 +190,10 @@ def test_a_full_queue_without_retries_is_one_error(edge: Edge, streamed: bool) -
     errors: list[ColdStartTimeout] = []
 
     async def crowd() -> None:
-        async with AsyncClient(
-            base_url=edge.url, model="tiny", max_retries=0, cold_start_timeout=0
-        ) as client, anyio.create_task_group() as group:
+        async with (
+            AsyncClient(base_url=edge.url, model="tiny", max_retries=0, cold_start_timeout=0) as client,
+            anyio.create_task_group() as group,
+        ):
 
             async def ask() -> None:
                 chat = client.conversation(affinity_key="full", **PLAIN)

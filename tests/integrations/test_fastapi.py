@@ -55,6 +55,7 @@ class Site:
 
     def app(self) -> FastAPI:
         app = FastAPI(lifespan=self.life)
+
         def chat(name: str) -> homing.AsyncConversation:
             return self.client.conversation(name, store=self.store)
 

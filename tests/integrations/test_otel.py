@@ -166,9 +166,7 @@ def test_a_stream_that_was_never_begun_is_no_call(client: homing.Client, recorde
     assert recorded.spans == []
 
 
-def test_nothing_that_was_said_is_recorded_unasked(
-    client: homing.Client, recorded: Recorded, edge: Edge
-) -> None:
+def test_nothing_that_was_said_is_recorded_unasked(client: homing.Client, recorded: Recorded, edge: Edge) -> None:
     edge.answer_next(f"Answer: {SECRET}")
     client.conversation(system=SECRET).send(SECRET)
     with pytest.raises(homing.BadRequestError):
@@ -186,9 +184,11 @@ def test_what_was_said_is_recorded_where_it_is_asked_for(
             messages=[
                 {"role": "system", "content": "Be terse."},
                 {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
-                {"role": "assistant", "content": None, "tool_calls": [
-                    {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-                ]},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+                },
                 {"role": "tool", "tool_call_id": "c1", "content": "nothing"},
             ],
             tools=[{"type": "function", "function": {"name": "look", "parameters": {}}}],
@@ -276,9 +276,9 @@ def test_the_dashboards_queries_name_metrics_that_exist(edge: Edge) -> None:
             with chat.stream("Two.") as stream:
                 list(stream)
             edge.hold_cold()
-            woken = client.with_options(hooks=instrument(
-                homing.Hooks(on_wait=lambda wait: edge.become_ready(1)), meter_provider=meters
-            ))
+            woken = client.with_options(
+                hooks=instrument(homing.Hooks(on_wait=lambda wait: edge.become_ready(1)), meter_provider=meters)
+            )
             woken.conversation().send("Three.")
             with pytest.raises(homing.BadRequestError):
                 client.conversation().send("Hi", temperature=-3)

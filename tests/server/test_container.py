@@ -56,9 +56,7 @@ def failure(container: Container) -> str:
     return str(result.result.exception)
 
 
-def ask(
-    container: Container, *, path: str = "/v1/chat/completions", key: str | None = "sk-caller"
-) -> httpx.Response:
+def ask(container: Container, *, path: str = "/v1/chat/completions", key: str | None = "sk-caller") -> httpx.Response:
     url = f"http://127.0.0.1:{container.port}{path}"
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.post(url, json={"messages": [], "stream": True}, headers=headers, trust_env=False, timeout=30)

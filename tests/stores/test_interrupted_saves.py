@@ -213,9 +213,7 @@ def handlers() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("number", "left_by"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["int", "term"]
 )
-def test_ctrl_c_in_the_middle_of_a_save(
-    edge: Edge, number: int, left_by: type[BaseException], times: int
-) -> None:
+def test_ctrl_c_in_the_middle_of_a_save(edge: Edge, number: int, left_by: type[BaseException], times: int) -> None:
     store = PressedStore(number, times=times)
     with homing.Client(edge.url, model="m") as client:
         chat = client.conversation("c", store=store)

@@ -114,9 +114,7 @@ def test_killed_in_the_middle_of_the_work(server: Server) -> None:
             while not stop.is_set():
                 try:
                     found = store.load(f"c{writer}")
-                    store.commit(
-                        f"c{writer}", expected_version=found.version if found else 0, turns=[{"n": number}]
-                    )
+                    store.commit(f"c{writer}", expected_version=found.version if found else 0, turns=[{"n": number}])
                 except (StoreError, VersionConflict):
                     number += 1  # it may be there or not; its number is not used again
                 else:

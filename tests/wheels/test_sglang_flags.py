@@ -46,9 +46,7 @@ EXAMPLE = [
 
 def settings(version: str) -> list[ServerSettings]:
     return [
-        ServerSettings.of(preset, sglang_version=version, **variation)
-        for preset in PRESETS
-        for variation in VARIATIONS
+        ServerSettings.of(preset, sglang_version=version, **variation) for preset in PRESETS for variation in VARIATIONS
     ]
 
 

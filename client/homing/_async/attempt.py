@@ -41,8 +41,20 @@ class AsyncAttempt:
     """The attempt under way, and the answer to it as far as it is read. `send` begins the next one."""
 
     __slots__ = (
-        "_body", "_call", "_channel", "_guard", "_limit", "_options", "_timers", "content", "ends_at", "received",
-        "response", "secrets", "started", "stopped",
+        "_body",
+        "_call",
+        "_channel",
+        "_guard",
+        "_limit",
+        "_options",
+        "_timers",
+        "content",
+        "ends_at",
+        "received",
+        "response",
+        "secrets",
+        "started",
+        "stopped",
     )
 
     def __init__(self, channel: AsyncChannel, *, ends_at: float | None) -> None:
@@ -246,9 +258,7 @@ class AsyncAttempt:
         self.secrets = secrets_in(sent, self._channel.http)
         try:
             if guard is None:
-                response = await self._channel.http.send(
-                    sent, stream=True, auth=None, follow_redirects=False
-                )
+                response = await self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
             else:
                 response = await guard.run(
                     lambda: self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)

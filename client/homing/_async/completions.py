@@ -171,12 +171,8 @@ class AsyncCompletions:
         The request goes out with the first event asked for.
         """
         veil(params)
-        exchange = self._exchange(
-            messages, model, {**params, "response_format": response_format}, stream=True
-        )
-        return AsyncChatStream(
-            exchange, response_format=response_format if isinstance(response_format, type) else None
-        )
+        exchange = self._exchange(messages, model, {**params, "response_format": response_format}, stream=True)
+        return AsyncChatStream(exchange, response_format=response_format if isinstance(response_format, type) else None)
 
     async def parse(
         self,
@@ -197,9 +193,7 @@ class AsyncCompletions:
 
         veil(params)
         check_model(response_format)
-        exchange = self._exchange(
-            messages, model, {**params, "response_format": response_format}, stream=False
-        )
+        exchange = self._exchange(messages, model, {**params, "response_format": response_format}, stream=False)
         return parse_completion(await exchange.answer(ChatCompletion), response_format)
 
     def _exchange(

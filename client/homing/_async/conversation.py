@@ -207,9 +207,7 @@ class AsyncConversation(AsyncHistory):
         veil(params)
         return await self._turn([user_message(content)], params, shows=False, at=turn).reply()
 
-    def stream_edit(
-        self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]
-    ) -> AsyncReplyStream[None]:
+    def stream_edit(self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]) -> AsyncReplyStream[None]:
         """`edit`, streamed. Stopped early, what had come is kept in place of what was."""
         veil(params)
         return self._turn([user_message(content)], params, at=turn)
@@ -222,9 +220,7 @@ class AsyncConversation(AsyncHistory):
     # -- forks ---------------------------------------------------------------------------------
 
     @overload
-    def fork(
-        self, n: None = None, *, affinity: Literal["inherit", "new"] = "inherit"
-    ) -> AsyncConversation: ...
+    def fork(self, n: None = None, *, affinity: Literal["inherit", "new"] = "inherit") -> AsyncConversation: ...
 
     @overload
     def fork(self, n: int, *, affinity: Literal["inherit", "new"] = "inherit") -> list[AsyncConversation]: ...
@@ -344,6 +340,4 @@ class AsyncConversation(AsyncHistory):
         )
         request.conversation = self.id
         response_format = turn.response_format  # and not the turn: it would hold itself alive
-        return client._exchange(
-            request, accumulate=lambda: Accumulator(response_format), shows=turn.shows
-        )
+        return client._exchange(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)

@@ -114,7 +114,6 @@ class AsyncCourier:
                     raise
                 raise failure from None
 
-
     async def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
         """Send ``attempt`` with the cookies that belong to it, and keep those that its answer sets."""
         cookies, library = self._cookies, _library_of(inner)

@@ -55,9 +55,7 @@ class AsyncHistory:
         self._transcript = transcript
         self._client = client
         self._turn_lock = client._turn_locks.of(store, conversation_id)
-        self._archive = (
-            None if store is None else AsyncArchive(store, conversation_id, self._turn_lock, is_new=is_new)
-        )
+        self._archive = None if store is None else AsyncArchive(store, conversation_id, self._turn_lock, is_new=is_new)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -230,9 +228,7 @@ class AsyncHistory:
         self._transcript.turns = turns
 
     def _header(self) -> Header:
-        return Header(
-            self.affinity_key, self._transcript.system, self.model, self.defaults, self.metadata, self._other
-        )
+        return Header(self.affinity_key, self._transcript.system, self.model, self.defaults, self.metadata, self._other)
 
     def _stored(self) -> AsyncArchive:
         if self._archive is None:

@@ -15,7 +15,12 @@ class AsyncPlacing:
     """Chooses the key of one turn's ``request``, and counts the turn while it is under way."""
 
     __slots__ = (
-        "_channel", "_counted", "_errand", "_request", "_stopped", "placed",
+        "_channel",
+        "_counted",
+        "_errand",
+        "_request",
+        "_stopped",
+        "placed",
     )
 
     def __init__(self, channel: AsyncChannel, request: Request, *, placed: bool) -> None:
@@ -34,9 +39,7 @@ class AsyncPlacing:
         options, request = self._channel.options, self._request
         search = options.search()
         while search is not None and (key := search.draw(options.clock())) is not None:
-            question = Request(
-                "GET", "/v1/models", Timeout(total=DRAW_TIMEOUT), affinity=request.affinity, key=key
-            )
+            question = Request("GET", "/v1/models", Timeout(total=DRAW_TIMEOUT), affinity=request.affinity, key=key)
             self._errand = errand = AsyncAttempt(self._channel, ends_at=options.clock() + DRAW_TIMEOUT)
             try:
                 if self._stopped:

@@ -42,8 +42,20 @@ class Attempt:
     """The attempt under way, and the answer to it as far as it is read. `send` begins the next one."""
 
     __slots__ = (
-        "_body", "_call", "_channel", "_guard", "_limit", "_options", "_timers", "content", "ends_at", "received",
-        "response", "secrets", "started", "stopped",
+        "_body",
+        "_call",
+        "_channel",
+        "_guard",
+        "_limit",
+        "_options",
+        "_timers",
+        "content",
+        "ends_at",
+        "received",
+        "response",
+        "secrets",
+        "started",
+        "stopped",
     )
 
     def __init__(self, channel: Channel, *, ends_at: float | None) -> None:
@@ -247,9 +259,7 @@ class Attempt:
         self.secrets = secrets_in(sent, self._channel.http)
         try:
             if guard is None:
-                response = self._channel.http.send(
-                    sent, stream=True, auth=None, follow_redirects=False
-                )
+                response = self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
             else:
                 response = guard.run(
                     lambda: self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)

@@ -124,9 +124,7 @@ class Client:
                 hooks=hooks,
             )
             if http_client is not None and not isinstance(http_client, httpx.Client):
-                raise ConfigurationError(
-                    f"http_client must be an httpx.Client, got {type(http_client).__name__}"
-                )
+                raise ConfigurationError(f"http_client must be an httpx.Client, got {type(http_client).__name__}")
             channel = _channel(options, http_client)
         except Exception as error:  # noqa: BLE001 - raised again
             # A traceback with locals would show what was given, here and in what was called.
@@ -295,9 +293,7 @@ class Client:
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
         options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
         try:
-            Exchange(
-                Channel(options, self._channel.http, self._channel.watched), request
-            ).fetch()
+            Exchange(Channel(options, self._channel.http, self._channel.watched), request).fetch()
         except HomingError:
             return False
         return True
@@ -329,9 +325,7 @@ class Client:
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
                 satisfied=lambda: options.served_model is not None,
             )
-        return Exchange(
-            self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed
-        )
+        return Exchange(self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed)
 
 
 class ProxiedClient(httpx.Client):

@@ -172,12 +172,8 @@ class Completions:
         The request goes out with the first event asked for.
         """
         veil(params)
-        exchange = self._exchange(
-            messages, model, {**params, "response_format": response_format}, stream=True
-        )
-        return ChatStream(
-            exchange, response_format=response_format if isinstance(response_format, type) else None
-        )
+        exchange = self._exchange(messages, model, {**params, "response_format": response_format}, stream=True)
+        return ChatStream(exchange, response_format=response_format if isinstance(response_format, type) else None)
 
     def parse(
         self,
@@ -198,9 +194,7 @@ class Completions:
 
         veil(params)
         check_model(response_format)
-        exchange = self._exchange(
-            messages, model, {**params, "response_format": response_format}, stream=False
-        )
+        exchange = self._exchange(messages, model, {**params, "response_format": response_format}, stream=False)
         return parse_completion(exchange.answer(ChatCompletion), response_format)
 
     def _exchange(

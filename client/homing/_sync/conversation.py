@@ -208,9 +208,7 @@ class Conversation(History):
         veil(params)
         return self._turn([user_message(content)], params, shows=False, at=turn).reply()
 
-    def stream_edit(
-        self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]
-    ) -> ReplyStream[None]:
+    def stream_edit(self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]) -> ReplyStream[None]:
         """`edit`, streamed. Stopped early, what had come is kept in place of what was."""
         veil(params)
         return self._turn([user_message(content)], params, at=turn)
@@ -223,9 +221,7 @@ class Conversation(History):
     # -- forks ---------------------------------------------------------------------------------
 
     @overload
-    def fork(
-        self, n: None = None, *, affinity: Literal["inherit", "new"] = "inherit"
-    ) -> Conversation: ...
+    def fork(self, n: None = None, *, affinity: Literal["inherit", "new"] = "inherit") -> Conversation: ...
 
     @overload
     def fork(self, n: int, *, affinity: Literal["inherit", "new"] = "inherit") -> list[Conversation]: ...
@@ -345,6 +341,4 @@ class Conversation(History):
         )
         request.conversation = self.id
         response_format = turn.response_format  # and not the turn: it would hold itself alive
-        return client._exchange(
-            request, accumulate=lambda: Accumulator(response_format), shows=turn.shows
-        )
+        return client._exchange(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)

@@ -115,7 +115,6 @@ class Courier:
                     raise
                 raise failure from None
 
-
     def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
         """Send ``attempt`` with the cookies that belong to it, and keep those that its answer sets."""
         cookies, library = self._cookies, _library_of(inner)

@@ -41,9 +41,28 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accumulate", "_alarm", "_attempt", "_delivers", "_effect", "_ledger", "_lookup", "_noticed",
-        "_options", "_over", "_reading", "_resumption", "_satisfied", "_shows", "_steps", "_stopwatch",
-        "_watch", "accumulator", "mode", "placing", "plan", "request",
+        "_accumulate",
+        "_alarm",
+        "_attempt",
+        "_delivers",
+        "_effect",
+        "_ledger",
+        "_lookup",
+        "_noticed",
+        "_options",
+        "_over",
+        "_reading",
+        "_resumption",
+        "_satisfied",
+        "_shows",
+        "_steps",
+        "_stopwatch",
+        "_watch",
+        "accumulator",
+        "mode",
+        "placing",
+        "plan",
+        "request",
     )
 
     def __init__(
@@ -234,9 +253,7 @@ class Exchange:
     def telemetry(self) -> Telemetry:
         """Return what has been measured so far."""
         plan = self.plan
-        telemetry = Telemetry(
-            waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes
-        )
+        telemetry = Telemetry(waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes)
         if self.response is not None:
             telemetry.replica = replica_of(self.response.headers)
             self._stopwatch.fill(telemetry, self._options.clock())

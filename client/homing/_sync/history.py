@@ -56,9 +56,7 @@ class History:
         self._transcript = transcript
         self._client = client
         self._turn_lock = client._turn_locks.of(store, conversation_id)
-        self._archive = (
-            None if store is None else Archive(store, conversation_id, self._turn_lock, is_new=is_new)
-        )
+        self._archive = None if store is None else Archive(store, conversation_id, self._turn_lock, is_new=is_new)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -231,9 +229,7 @@ class History:
         self._transcript.turns = turns
 
     def _header(self) -> Header:
-        return Header(
-            self.affinity_key, self._transcript.system, self.model, self.defaults, self.metadata, self._other
-        )
+        return Header(self.affinity_key, self._transcript.system, self.model, self.defaults, self.metadata, self._other)
 
     def _stored(self) -> Archive:
         if self._archive is None:

@@ -16,7 +16,12 @@ class Placing:
     """Chooses the key of one turn's ``request``, and counts the turn while it is under way."""
 
     __slots__ = (
-        "_channel", "_counted", "_errand", "_request", "_stopped", "placed",
+        "_channel",
+        "_counted",
+        "_errand",
+        "_request",
+        "_stopped",
+        "placed",
     )
 
     def __init__(self, channel: Channel, request: Request, *, placed: bool) -> None:
@@ -35,9 +40,7 @@ class Placing:
         options, request = self._channel.options, self._request
         search = options.search()
         while search is not None and (key := search.draw(options.clock())) is not None:
-            question = Request(
-                "GET", "/v1/models", Timeout(total=DRAW_TIMEOUT), affinity=request.affinity, key=key
-            )
+            question = Request("GET", "/v1/models", Timeout(total=DRAW_TIMEOUT), affinity=request.affinity, key=key)
             self._errand = errand = Attempt(self._channel, ends_at=options.clock() + DRAW_TIMEOUT)
             try:
                 if self._stopped:

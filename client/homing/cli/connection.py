@@ -53,9 +53,7 @@ def server_argument(command: F) -> F:
 class Server:
     """What the command line says of the server."""
 
-    def __init__(
-        self, url: str | None, *, api_key: str | None, proxy_token: str | None, model: str | None
-    ) -> None:
+    def __init__(self, url: str | None, *, api_key: str | None, proxy_token: str | None, model: str | None) -> None:
         self._given: dict[str, Any] = {"api_key": api_key, "proxy_token": proxy_token, "model": model}
         self._url = url
 

@@ -48,8 +48,19 @@ class Accumulator:
     """
 
     __slots__ = (
-        "_choices", "_created", "_id", "_model", "_n", "_response_format", "_rest", "done", "has_reasoning",
-        "has_tool_calls", "has_visible", "progress", "usage",
+        "_choices",
+        "_created",
+        "_id",
+        "_model",
+        "_n",
+        "_response_format",
+        "_rest",
+        "done",
+        "has_reasoning",
+        "has_tool_calls",
+        "has_visible",
+        "progress",
+        "usage",
     )
 
     def __init__(self, response_format: type[BaseModel] | None = None, *, n: int = 1) -> None:

@@ -63,9 +63,7 @@ def check_key(key: str, *, name: str = "affinity_key") -> str:
     if not isinstance(key, str) or not key:
         raise ConfigurationError(f"{name} must be a non-empty string, got {type(key).__name__}")
     if len(key) > MAX_KEY:
-        raise ConfigurationError(
-            f"{name} has {len(key)} characters, at most {MAX_KEY} are allowed: hash it first"
-        )
+        raise ConfigurationError(f"{name} has {len(key)} characters, at most {MAX_KEY} are allowed: hash it first")
     if not all("!" <= character <= "~" for character in key):
         raise ConfigurationError(
             f"{name} may hold printable ASCII without blanks only (no control characters, no line ends): "
@@ -249,9 +247,7 @@ class CombinedAffinity(_Composable):
 
     def __init__(self, parts: Iterable[Affinity]) -> None:
         self.parts: tuple[Affinity, ...] = tuple(
-            inner
-            for part in parts
-            for inner in (part.parts if isinstance(part, CombinedAffinity) else (part,))
+            inner for part in parts for inner in (part.parts if isinstance(part, CombinedAffinity) else (part,))
         )
 
     def __repr__(self) -> str:

@@ -135,9 +135,7 @@ def key_of(body: Any, *, salt: bytes) -> str | None:
         return None  # malformed: the server says better what is wrong with it
 
 
-def with_affinity(
-    terms: Terms, headers: Mapping[str, str], content: bytes
-) -> tuple[str | None, dict[str, str], bytes]:
+def with_affinity(terms: Terms, headers: Mapping[str, str], content: bytes) -> tuple[str | None, dict[str, str], bytes]:
     """Return the key of a request, the headers to add to it and its body.
 
     Nothing is added where a header that would be set is there already: the caller's own key wins.

@@ -98,7 +98,8 @@ def turn_number(turns: Sequence[Turn], wanted: int | Turn) -> int:
         raise ConfigurationError(f"turn must be a number or one of the conversation's turns, got {wanted!r}")
     if not -len(turns) <= wanted < len(turns):
         raise ConfigurationError(
-            f"there is no turn {wanted}: the conversation has {len(turns)}, counted from 0" if turns
+            f"there is no turn {wanted}: the conversation has {len(turns)}, counted from 0"
+            if turns
             else "the conversation has no turns yet: send something first"
         )
     return wanted % len(turns)
@@ -107,6 +108,9 @@ def turn_number(turns: Sequence[Turn], wanted: int | Turn) -> int:
 def check_undo(turns: Sequence[Turn], n: int) -> tuple[list[Turn], tuple[Turn, ...]]:
     """Return the turns that stay and the ``n`` that go. Raises `ConfigurationError` when there are not so many."""
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(turns):
-        raise ConfigurationError(f"undo(n={n!r}): n must be 1 to {len(turns)}, the number of turns" if turns
-                                 else "there is nothing to undo: the conversation has no turns yet")
+        raise ConfigurationError(
+            f"undo(n={n!r}): n must be 1 to {len(turns)}, the number of turns"
+            if turns
+            else "there is nothing to undo: the conversation has no turns yet"
+        )
     return list(turns[:-n]), tuple(turns[-n:])

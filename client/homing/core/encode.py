@@ -89,9 +89,7 @@ def encode_request(params: Mapping[str, Any], messages: Sequence[bytes]) -> byte
 def _plain_message(message: Any, name: str) -> Mapping[str, Any]:
     plain = _dumped(message)
     if not isinstance(plain, Mapping):
-        raise ConfigurationError(
-            f"{name} must be a mapping with 'role' and 'content', got {type(message).__name__}"
-        )
+        raise ConfigurationError(f"{name} must be a mapping with 'role' and 'content', got {type(message).__name__}")
     # A server's message has null for what it lacks; sending the nulls back trips strict servers.
     return {key: value for key, value in plain.items() if value is not None or key == "content"}
 

@@ -51,9 +51,7 @@ def connection_failure(error: Exception, url: str, secrets: Iterable[str] = ()) 
             f"the head of {host}'s answer does not come to an end: check base_url, and what is on the way"
         )
     if isinstance(error, httpx.PoolTimeout):
-        return APITimeoutError(
-            "no free connection: close streams you no longer read, or allow more connections"
-        )
+        return APITimeoutError("no free connection: close streams you no longer read, or allow more connections")
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
         return ServerUnreachable(f"cannot connect to {host}: {why}")
     if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)):

@@ -259,9 +259,7 @@ def affinity_of(choice: AffinityChoice) -> tuple[Affinity, bool]:
         return NoAffinity(), False
     if isinstance(choice, Affinity):
         return choice, not isinstance(choice, NoAffinity)
-    raise ConfigurationError(
-        f"affinity must be 'prefix', 'none' or a strategy such as ModalAffinity(), got {choice!r}"
-    )
+    raise ConfigurationError(f"affinity must be 'prefix', 'none' or a strategy such as ModalAffinity(), got {choice!r}")
 
 
 def _hooks(hooks: Hooks | None) -> Hooks:

@@ -31,8 +31,17 @@ class Reading:
     """
 
     __slots__ = (
-        "_accumulator", "_held", "_join", "_made", "_number", "_pending", "_progressed", "_secrets", "complete",
-        "progress", "shown",
+        "_accumulator",
+        "_held",
+        "_join",
+        "_made",
+        "_number",
+        "_pending",
+        "_progressed",
+        "_secrets",
+        "complete",
+        "progress",
+        "shown",
     )
 
     def __init__(

@@ -153,9 +153,7 @@ def hide(value: Any, secrets: Iterable[str]) -> Any:
 
 def redacted_request(request: httpx.Request) -> httpx.Request:
     """Return a copy without body, and without the values of its query and of headers that may tell something."""
-    headers = [
-        (name, value if name.lower() in _HARMLESS else HIDDEN.encode()) for name, value in request.headers.raw
-    ]
+    headers = [(name, value if name.lower() in _HARMLESS else HIDDEN.encode()) for name, value in request.headers.raw]
     url = request.url
     if url.userinfo:
         url = url.copy_with(userinfo=b"")

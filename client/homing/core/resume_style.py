@@ -18,6 +18,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {"sglang": "sglang", "vllm": "vllm", "l
 THINKING_FAMILIES: Final = ("qwen3", "qwq", "deepseek-r1", "homing-emulated")
 """Models, by a part of their name, whose thoughts are known to end with ``</think>``."""
 
+
 @dataclass(frozen=True, slots=True)
 class ResumeStyle:
     """How this server and model go on with a broken reply, for those that ``resume="auto"`` does not know.

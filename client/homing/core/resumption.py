@@ -108,9 +108,7 @@ class Resumption:
             # Where the server does not count, pieces are a lower bound: some hold several tokens.
             came = self._pieces if self._tokens is None else self._tokens
             self._ledger.begin(self._tokens)
-            self._request = continuation(
-                self._asked_by, self._message, self._style(), came=came, number=self._number
-            )
+            self._request = continuation(self._asked_by, self._message, self._style(), came=came, number=self._number)
         return self._request
 
     def join(self) -> Join:

@@ -163,11 +163,7 @@ class RetryPolicy:
     """The longest ``Retry-After`` that is waited out, in seconds."""
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.max_retries, bool)
-            or not isinstance(self.max_retries, int)
-            or self.max_retries < 0
-        ):
+        if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
             raise ConfigurationError(f"max_retries must be an integer of 0 or more, got {self.max_retries!r}")
         for name, value in (("wait", self.wait), ("stop", self.stop)):
             if value is not None and not callable(value):

@@ -98,13 +98,9 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> st
             )
     parts = _split(str(base_url).strip())
     if parts is None:
-        raise ConfigurationError(
-            f"{source} must look like https://host or http://host:port, got {_shown(base_url)}"
-        )
+        raise ConfigurationError(f"{source} must look like https://host or http://host:port, got {_shown(base_url)}")
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(
-            f"{source} must not hold a password: pass api_key=… or proxy_token=… instead"
-        )
+        raise ConfigurationError(f"{source} must not hold a password: pass api_key=… or proxy_token=… instead")
     if "=" in parts.query:
         raise ConfigurationError(
             f"{source} must not have a query (not shown: it may hold a key): pass default_query=… instead"
@@ -198,9 +194,7 @@ def _proxy_token(token: ProxyToken | None) -> tuple[str, str] | None:
     if isinstance(token, str):
         joined = _JOINED_PROXY_TOKEN.fullmatch(token.strip())
         if joined is None:
-            raise ConfigurationError(
-                "proxy_token must look like 'wk-….ws-…', or be a pair (id, secret)" + _hint(token)
-            )
+            raise ConfigurationError("proxy_token must look like 'wk-….ws-…', or be a pair (id, secret)" + _hint(token))
         return joined[1], joined[2]
     try:
         identity, secret = token
@@ -218,9 +212,7 @@ def _header_value(value: str, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{name} must be a non-empty string")
     if not all(" " <= character <= "~" for character in value):
-        raise ConfigurationError(
-            f"{name} holds a character that cannot travel in a header (its value is not shown)"
-        )
+        raise ConfigurationError(f"{name} holds a character that cannot travel in a header (its value is not shown)")
     hint = _hint(value) if name == "api_key" else ""
     if hint:
         raise ConfigurationError(f"{name} cannot be used here" + hint)

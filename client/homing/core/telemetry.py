@@ -147,11 +147,7 @@ def judge(telemetry: Telemetry, previous: Previous | None) -> Verdict:
         return "unknown"
     if (telemetry.reuse or 0.0) >= WARM_SHARE:
         return "warm"
-    if (
-        telemetry.replica is not None
-        and previous.replica is not None
-        and telemetry.replica != previous.replica
-    ):
+    if telemetry.replica is not None and previous.replica is not None and telemetry.replica != previous.replica:
         # Known even where the count is not: SGLang 0.5.9 reports no number for zero cached tokens.
         return "moved"
     return "unknown" if telemetry.cached_tokens is None else "cold"

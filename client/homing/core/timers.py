@@ -71,9 +71,7 @@ class Timeout:
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigurationError(
-                    f"Timeout.{name} must be a positive number of seconds or None, got {value!r}"
-                )
+                raise ConfigurationError(f"Timeout.{name} must be a positive number of seconds or None, got {value!r}")
 
     @classmethod
     def of(cls, value: Timeout | float | None) -> Timeout:
@@ -95,7 +93,15 @@ class Timers:
     """
 
     __slots__ = (
-        "_ends_at", "_gap", "_late_for", "_leeway", "_progress_by", "_progressed", "_silence", "_timeout", "deadline",
+        "_ends_at",
+        "_gap",
+        "_late_for",
+        "_leeway",
+        "_progress_by",
+        "_progressed",
+        "_silence",
+        "_timeout",
+        "deadline",
     )
 
     def __init__(self, timeout: Timeout, *, now: float, ends_at: float | None = None) -> None:

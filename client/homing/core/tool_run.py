@@ -138,9 +138,7 @@ class ToolRun:
             if tool is not None:
                 self.tools[tool.name] = tool
 
-    def jobs(
-        self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]
-    ) -> list[Job]:
+    def jobs(self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]) -> list[Job]:
         """Return a reply's calls, none if it is the answer. ``offered`` are the tools the model was told of.
 
         All arguments are read before anything is to run. ``message`` is the reply as the history keeps it.

@@ -80,9 +80,7 @@ class Turn:
         """Read `to_dict`'s result; fields of later versions are ignored. Raises `ConfigurationError`."""
         try:
             telemetry = Telemetry.from_dict(data.get("telemetry") or {})
-            return make_turn(
-                data["messages"], data.get("finish_reason"), telemetry, start=int(data.get("start") or 0)
-            )
+            return make_turn(data["messages"], data.get("finish_reason"), telemetry, start=int(data.get("start") or 0))
         except ConfigurationError:
             raise  # it says better what is wrong with a message
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -173,9 +171,7 @@ class Transcript:
         """All messages, the system prompt first, as copies."""
         return self._system_messages() + [message for turn in self.turns for message in turn.messages]
 
-    def prompt(
-        self, *new: Mapping[str, Any], upto: int | None = None, start: int | None = None
-    ) -> list[bytes]:
+    def prompt(self, *new: Mapping[str, Any], upto: int | None = None, start: int | None = None) -> list[bytes]:
         """Return the encoded messages of the next request: the turns from ``start`` to ``upto``, and ``new``.
 
         ``start`` is by default that of the turn before, so that a trimmed prompt stays as it is.
@@ -191,9 +187,7 @@ class Transcript:
         turns = self.turns[:upto]
         return turns[-1].start if turns else 0
 
-    def previous(
-        self, upto: int | None = None, *, start: int | None = None, edited: bool = False
-    ) -> Previous | None:
+    def previous(self, upto: int | None = None, *, start: int | None = None, edited: bool = False) -> Previous | None:
         """Return what the cache should still hold, None before the first turn.
 
         ``start`` is that of the new prompt; ``edited`` tells that something else was said here before.
@@ -237,9 +231,7 @@ class Transcript:
         parts = []
         for message in self.messages:
             text = text_of(message.get("content"))
-            calls = [
-                f"`{call['function']['name']}({call['function']['arguments']})`" for call in _calls(message)
-            ]
+            calls = [f"`{call['function']['name']}({call['function']['arguments']})`" for call in _calls(message)]
             parts.append(f"**{message['role']}**\n\n" + "\n".join([text, *calls]).strip())
         return "\n\n".join(parts)
 

@@ -49,9 +49,7 @@ class ProxiedEngine:
         # A URL may hold a password, and what is said of it goes to clients.
         self._shown = re.sub(r"//[^/]*@", "//", self.base_url)
         # The edge limits concurrency; a pool that did so too would queue where nobody can see it.
-        limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE_TIMEOUT
-        )
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_IDLE_TIMEOUT)
         timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT)
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 

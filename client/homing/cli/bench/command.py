@@ -120,9 +120,7 @@ class Comparison:
         """Turns of one repeat."""
         return self.shape.conversations * self.shape.turns * len(self.sides)
 
-    async def measure(
-        self, *, repeats: int, warm_up: int, advance: Callable[[Measured, str], None]
-    ) -> None:
+    async def measure(self, *, repeats: int, warm_up: int, advance: Callable[[Measured, str], None]) -> None:
         """Wake the server, warm it up, and run every side in every repeat, the order changing."""
         line = WaitLine()
         async with self._client("none", hooks=Hooks(on_wait=line)) as client:
@@ -137,7 +135,8 @@ class Comparison:
                 load = Load(self.shape, seed=f"{self.seed} {repeat} {side}", params=self.params)
                 async with self._client(side) as client:
                     turns, wall = await load.run(
-                        client, on_turn=lambda turn, name=NAMES[side]: advance(turn, name)  # type: ignore[misc]
+                        client,
+                        on_turn=lambda turn, name=NAMES[side]: advance(turn, name),  # type: ignore[misc]
                     )
                 self._runs.append((side, repeat, turns, wall))
 

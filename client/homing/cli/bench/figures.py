@@ -85,12 +85,9 @@ def summarise(
         "ttft_ms": quantiles([t.first_token for t in good if t.first_token is not None], 0.5, 0.95, 0.99),
         "gap_ms": quantiles([gap for t in good for gap in t.gaps], 0.5, 0.95, 0.99),
         "turn_ms": quantiles([t.duration for t in good if t.duration is not None], 0.5, 0.95),
-        "replicas": {
-            r: {"turns": served[r], "prefilled": prefilled[r] if reported else None} for r in replicas
-        },
+        "replicas": {r: {"turns": served[r], "prefilled": prefilled[r] if reported else None} for r in replicas},
         "by_turn": [
-            by_turn([t for t in good if t.turn == n], reported=reported) | {"turn": n + 1}
-            for n in range(depth(turns))
+            by_turn([t for t in good if t.turn == n], reported=reported) | {"turn": n + 1} for n in range(depth(turns))
         ],
     }
 

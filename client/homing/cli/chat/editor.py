@@ -30,9 +30,7 @@ class Editor:
         ids: Names the conversations that ``/load`` may go on with.
     """
 
-    def __init__(
-        self, history: Path | None, *, commands: Mapping[str, str], ids: Callable[[], Iterable[str]]
-    ) -> None:
+    def __init__(self, history: Path | None, *, commands: Mapping[str, str], ids: Callable[[], Iterable[str]]) -> None:
         if history is not None:
             history.touch(mode=0o600)
         keys = KeyBindings()
