@@ -39,8 +39,8 @@ VERSION_TESTS = (
     "tests/edge/test_faults.py",
     "tests/edge/test_plugin.py",
     # httpx2 cannot be installed beside the oldest anyio; the lanes of other SDKs run these.
-    "--ignore=tests/_async/test_courier.py",
-    "--ignore=tests/_sync/test_courier.py",
+    "--ignore=tests/_async/test_sdk_transport.py",
+    "--ignore=tests/_sync/test_sdk_transport.py",
     "--numprocesses=2",
     "--dist=worksteal",
     "-k=" + " and ".join(f"not {name}" for name in LONG),

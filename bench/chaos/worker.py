@@ -24,8 +24,8 @@ from typing import Any
 import tenacity
 
 import homing
-from homing._async.dropped import settle_dropped as settle_dropped_async
-from homing._sync.dropped import settle_dropped
+from homing._async.dropped import close_dropped as settle_dropped_async
+from homing._sync.dropped import close_dropped
 from homing.stores import SQLiteStore
 
 from . import tasks, threads
@@ -99,7 +99,7 @@ async def on_tasks(orders: dict[str, Any], store: SQLiteStore, lanes: list[Lane]
         await asyncio.gather(*(tasks.hold(lane, client, store, journal) for lane in lanes))
         gc.collect()
         for used in (straight, balanced):
-            await settle_dropped_async(used._options.learnt.dropped)
+            await settle_dropped_async(used._options.server_state.dropped)
         busy = connections_in_use(straight) + connections_in_use(balanced)
     journal.loop = None
     return busy + tasks_left()
@@ -110,7 +110,7 @@ def connections_in_use(client: Any) -> list[str]:
 
     What the last turn of all has dropped is closed before, as the next turn would.
     """
-    return ["connection in use"] * client._channel.http._transport.pool.in_use
+    return ["connection in use"] * client._endpoint.http._transport.pool.in_use
 
 
 def work(orders: dict[str, Any], journal: Journal) -> list[str]:
@@ -163,7 +163,7 @@ def work(orders: dict[str, Any], journal: Journal) -> list[str]:
             thread.join()
         gc.collect()
         for used in (straight, balanced):
-            settle_dropped(used._options.learnt.dropped)
+            close_dropped(used._options.server_state.dropped)
         left += connections_in_use(straight) + connections_in_use(balanced)
     return left + left_over(before)
 

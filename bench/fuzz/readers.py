@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 from tests.core.standard import reference
 
-from homing.core.accumulate import Accumulator
-from homing.core.chunks import parse_answer
-from homing.core.framing import ChunkedBody, HeadEnd
-from homing.core.reading import Mode, Reading
+from homing.core.accumulator import Accumulator
+from homing.core.chunked import ChunkedDecoder, HeadEnd
+from homing.core.chunks import parse_response
 from homing.core.sse import EventDecoder
+from homing.core.stream_decoder import Mode, StreamDecoder
 from homing.errors import APIError, APIResponseValidationError
 from homing.types import ChatCompletion
 
@@ -40,7 +40,7 @@ def check(data: bytes, dice: random.Random) -> None:
     same("HTTP chunks", unchunked([data]), unchunked(parts))
     same("end of head", end_of_head([data]), end_of_head(parts))
     try:
-        parse_answer(data, ChatCompletion)
+        parse_response(data, ChatCompletion)
     except APIError:
         pass
 
@@ -66,7 +66,7 @@ def decoded(parts: Sequence[bytes], **limits: int) -> tuple[list[tuple[str, byte
 def read(parts: Sequence[bytes], mode: Mode) -> tuple[list[object], str | None, object]:
     """Return what a reader in this mode sees of a reply, the error at its end, and what has been gathered."""
     accumulator = Accumulator()
-    reading = Reading(accumulator)
+    reading = StreamDecoder(accumulator)
     items: list[object] = []
     failure = None
     try:
@@ -94,7 +94,7 @@ def plain(item: object) -> Any:
 
 def unchunked(parts: Sequence[bytes]) -> tuple[bytes, bool, bytes]:
     """Return the payload, whether it is sound, and what is left for h11."""
-    body = ChunkedBody()
+    body = ChunkedDecoder()
     payload, left = b"", list(parts)
     while left and body.rest is None:
         part = left.pop(0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from homing.core.accumulate import Accumulator
-from homing.core.framing import ChunkedBody
-from homing.core.reading import Reading
+from homing.core.accumulator import Accumulator
+from homing.core.chunked import ChunkedDecoder
 from homing.core.sse import EventDecoder
+from homing.core.stream_decoder import StreamDecoder
 from homing.errors import APIResponseValidationError
 
 MEGABYTE = 1_000_000
@@ -54,7 +54,7 @@ def tiny_chunks(share: float) -> None:
     count = int(EVENTS * share)
     event = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     accumulator = Accumulator()
-    reading = Reading(accumulator)
+    reading = StreamDecoder(accumulator)
     seen = 0
     for part in _parts(event * count, READ):
         seen += sum(map(len, reading.take(part, "text")))  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def tiny_chunks(share: float) -> None:
 def tiny_http_chunks(share: float) -> None:
     """A million HTTP chunks of one byte."""
     count = int(EVENTS * share)
-    body = ChunkedBody()
+    body = ChunkedDecoder()
     assert sum(len(body.feed(part)) for part in _parts(b"1\r\na\r\n" * count, READ)) == count
 
 

@@ -28,7 +28,7 @@ from launch import pin_apart, running  # type: ignore[import-not-found]
 
 from homing._async.transport import AsyncTransport
 from homing._sync.transport import Transport
-from homing.core.call import EXTENSION, Call
+from homing.core.request_control import EXTENSION, RequestControl
 
 GAP = 30.0
 """Seconds the deadline moves ahead with each piece, as the client above does."""
@@ -59,7 +59,7 @@ def floor(url: str, times: int) -> int:
     return size
 
 
-def with_client(transport: httpx.BaseTransport, call: Call | None) -> Stack:
+def with_client(transport: httpx.BaseTransport, call: RequestControl | None) -> Stack:
     client = httpx.Client(transport=transport, timeout=30, trust_env=False)
     extensions = {} if call is None else {EXTENSION: call}
 
@@ -84,7 +84,7 @@ class Loop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
 
-    def with_client(self, transport: httpx.AsyncBaseTransport, call: Call | None) -> Stack:
+    def with_client(self, transport: httpx.AsyncBaseTransport, call: RequestControl | None) -> Stack:
         client = httpx.AsyncClient(transport=transport, timeout=30, trust_env=False)
         extensions = {} if call is None else {EXTENSION: call}
 
@@ -152,10 +152,10 @@ def main() -> None:
     stacks: dict[str, Stack] = {
         "httpx.HTTPTransport": with_client(httpx.HTTPTransport(), None),
         "Transport": with_client(Transport(), None),
-        "Transport, deadline moving": with_client(Transport(), Call()),
+        "Transport, deadline moving": with_client(Transport(), RequestControl()),
         "httpx.AsyncHTTPTransport": loop.with_client(httpx.AsyncHTTPTransport(), None),
         "AsyncTransport": loop.with_client(AsyncTransport(), None),
-        "AsyncTransport, deadline moving": loop.with_client(AsyncTransport(), Call()),
+        "AsyncTransport, deadline moving": loop.with_client(AsyncTransport(), RequestControl()),
         "floor: a bare socket": floor,
     }
     with running(cpu=apart) as base:

@@ -9,7 +9,7 @@ import sys
 import time
 
 from homing import Client, Conversation
-from homing.core.readiness import Readiness, Ticket
+from homing.core.readiness import Readiness, Waiter
 from homing.core.sse import EventDecoder
 
 
@@ -102,7 +102,7 @@ def homing_policy(waiters, ready_at):
         def __init__(self):
             self.turn = 0
             self.over = False
-            self.ticket = Ticket(self.wake)
+            self.ticket = Waiter(self.wake)
 
         def wake(self):
             self.turn += 1

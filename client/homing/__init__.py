@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ._async.client import AsyncClient
     from ._async.conversation import AsyncConversation
     from ._async.reply_stream import AsyncReplyStream
+    from ._async.run_stream import AsyncRunStream
     from ._async.stream import AsyncChatStream, AsyncStream
-    from ._async.tool_loop import AsyncRunStream
     from ._sync.client import Client
     from ._sync.conversation import Conversation
     from ._sync.reply_stream import ReplyStream
+    from ._sync.run_stream import RunStream
     from ._sync.stream import ChatStream, Stream
-    from ._sync.tool_loop import RunStream
     from .core.affinity import (
         Affinity,
         BodyAffinity,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
         NoAffinity,
     )
     from .core.hooks import Hooks, Retrying
+    from .core.not_given import NOT_GIVEN, NotGiven
     from .core.readiness import Ready
     from .core.resume_style import ResumeStyle
     from .core.retry import RetryPolicy
-    from .core.sentinel import NOT_GIVEN, NotGiven
     from .core.telemetry import Telemetry, Totals
     from .core.timers import Timeout
     from .core.tools import Tool
@@ -94,12 +94,12 @@ _MODULES = {
     "_async.conversation": ["AsyncConversation"],
     "_async.reply_stream": ["AsyncReplyStream"],
     "_async.stream": ["AsyncChatStream", "AsyncStream"],
-    "_async.tool_loop": ["AsyncRunStream"],
+    "_async.run_stream": ["AsyncRunStream"],
     "_sync.client": ["Client"],
     "_sync.conversation": ["Conversation"],
     "_sync.reply_stream": ["ReplyStream"],
     "_sync.stream": ["ChatStream", "Stream"],
-    "_sync.tool_loop": ["RunStream"],
+    "_sync.run_stream": ["RunStream"],
     "core.affinity": [
         "Affinity",
         "BodyAffinity",
@@ -113,7 +113,7 @@ _MODULES = {
     "core.readiness": ["Ready"],
     "core.resume_style": ["ResumeStyle"],
     "core.retry": ["RetryPolicy"],
-    "core.sentinel": ["NOT_GIVEN", "NotGiven"],
+    "core.not_given": ["NOT_GIVEN", "NotGiven"],
     "core.telemetry": ["Telemetry", "Totals"],
     "core.timers": ["Timeout"],
     "core.tools": ["Tool"],

@@ -52,7 +52,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .core.controls import one_line, without_controls
+from .core.control_characters import one_line, strip_controls
 
 if TYPE_CHECKING:
     import httpx
@@ -313,7 +313,7 @@ class ToolError(HomingError):
     ``on_tool_error="raise"`` a run raises it for whatever a tool has raised (``__cause__``).
     """
 
-    _clean = staticmethod(without_controls)  # the model may be told something in several lines
+    _clean = staticmethod(strip_controls)  # the model may be told something in several lines
 
 
 class MaxRoundsExceeded(HomingError):

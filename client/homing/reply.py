@@ -7,9 +7,9 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from .core.markdown import harmless
+from .core.markdown import sanitize_markdown
 from .core.telemetry import Telemetry
-from .core.tool_pairs import as_models, pending_calls
+from .core.tool_results import as_tool_calls, pending_calls
 from .types import ChatCompletion, ChatCompletionMessageToolCall, CompletionUsage
 
 P = TypeVar("P", default=None)
@@ -63,7 +63,7 @@ class Reply(Generic[P]):
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return harmless(self.text)
+        return sanitize_markdown(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +82,4 @@ class RunReply(Reply[P]):
     @property
     def pending(self) -> list[ChatCompletionMessageToolCall]:
         """Calls of tools that have no function here. Give their results to the conversation's ``submit``."""
-        return as_models(pending_calls(self.messages, self.finish_reason))
+        return as_tool_calls(pending_calls(self.messages, self.finish_reason))

@@ -239,7 +239,7 @@ async def test_extra_headers_query_and_body(async_homing_client: homing.AsyncCli
 
 def in_use(client: homing.AsyncClient) -> int:
     """Return how many connections are neither idle nor closed, on our transport or httpx's."""
-    transport: Any = client._channel.http._transport
+    transport: Any = client._endpoint.http._transport
     if hasattr(transport, "pool"):
         return int(transport.pool.in_use)
     return sum(not (connection.is_idle() or connection.is_closed()) for connection in transport._pool.connections)
@@ -274,7 +274,7 @@ async def test_bad_input_loses_nothing_and_keeps_no_connection(
     streamed: bool,
 ) -> None:
     keys = ["right"]
-    http = any_client._channel.http
+    http = any_client._endpoint.http
     async with homing.AsyncClient(edge.url, http_client=http, api_key=lambda: keys[0], max_retries=0) as client:
         chat = client.conversation(system="S", resume="never")
         await chat.send("One.")

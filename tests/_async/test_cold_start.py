@@ -56,7 +56,7 @@ async def test_200_waiting_conversations_have_one_prober(edge: Edge) -> None:
     edge.hold_cold()
     chats = 200
     async with homing.AsyncClient(edge.url) as client:
-        readiness = client._options.learnt.readiness
+        readiness = client._options.server_state.readiness
         waiting = anyio.Event()
 
         def watch(event: Any) -> None:

@@ -100,7 +100,7 @@ async def test_turns_that_end_in_whatever_way_no_longer_count(
     async_homing_client: homing.AsyncClient, edge: Edge
 ) -> None:
     balanced = async_homing_client.with_options(placement="balanced", max_retries=0)
-    replicas = balanced._options.learnt.replicas
+    replicas = balanced._options.server_state.replicas
     now = balanced._options.clock
     chat = balanced.conversation()
     await chat.send("Hello.")

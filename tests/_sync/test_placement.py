@@ -101,7 +101,7 @@ def test_turns_that_end_in_whatever_way_no_longer_count(
     homing_client: homing.Client, edge: Edge
 ) -> None:
     balanced = homing_client.with_options(placement="balanced", max_retries=0)
-    replicas = balanced._options.learnt.replicas
+    replicas = balanced._options.server_state.replicas
     now = balanced._options.clock
     chat = balanced.conversation()
     chat.send("Hello.")

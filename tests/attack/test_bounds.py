@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 import homing
-from homing.core.accumulate import MAX_CHOICES
-from homing.core.chunks import parse_answer
-from homing.core.problems import MAX_ERROR_BODY
-from homing.core.reading import MAX_HELD
-from homing.core.settings import MAX_RESPONSE_BYTES
+from homing.core.accumulator import MAX_CHOICES
+from homing.core.chunks import parse_response
+from homing.core.environment import MAX_RESPONSE_BYTES
+from homing.core.server_errors import MAX_ERROR_BODY
+from homing.core.stream_decoder import MAX_HELD
 from homing.core.tool_calls import MAX_TOOL_CALLS
 from homing.types import ModelList
 from tests.transport.peers import chunk
@@ -230,7 +230,7 @@ def test_what_a_resumed_reply_is_put_together_from_counts_as_one() -> None:
 def test_a_large_answer_that_is_none_is_no_error_object() -> None:
     said = b'{"error":"%b"}' % (b"x" * (MAX_ERROR_BODY + 1))
     with pytest.raises(homing.APIResponseValidationError):
-        parse_answer(said, ModelList)
+        parse_response(said, ModelList)
 
 
 def test_an_honest_end_is_no_flood() -> None:

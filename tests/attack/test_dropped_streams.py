@@ -201,7 +201,7 @@ def test_dropped_streams_give_their_descriptors_back(far_edge: str, kind: str, i
         gc.collect()
         assert descriptors() <= before
         client.models.list()
-        assert client._channel.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
+        assert client._endpoint.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
@@ -226,7 +226,7 @@ async def test_dropped_async_streams_give_their_descriptors_back(far_edge: str, 
         gc.collect()
         await auntil(lambda: descriptors() <= before)
         await client.models.list()
-        assert client._channel.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
+        assert client._endpoint.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
 
 
 def test_a_request_that_waits_for_room_gets_that_of_a_dropped_stream(edge: Edge) -> None:
@@ -286,9 +286,9 @@ def test_a_finalizer_calls_nothing_that_could_wait(edge: Edge, monkeypatch: pyte
     with homing.Client(edge.url, model="m", placement="balanced") as client:
         chat = client.conversation()
         held = begun(chat)
-        learnt = client._options.learnt
-        call = held[0]._exchange._attempt._call
-        pool = client._channel.http._transport.pool  # type: ignore[attr-defined]
+        server_state = client._options.server_state
+        call = held[0]._call._attempt._call
+        pool = client._endpoint.http._transport.pool  # type: ignore[attr-defined]
 
         def forbidden(*_: object) -> None:
             raise AssertionError("a finalizer took a lock")
@@ -298,7 +298,7 @@ def test_a_finalizer_calls_nothing_that_could_wait(edge: Edge, monkeypatch: pyte
             class Lock:
                 __enter__ = __exit__ = acquire = release = forbidden
 
-            for owner in (learnt, learnt.readiness, learnt.replicas, call, pool):
+            for owner in (server_state, server_state.readiness, server_state.replicas, call, pool):
                 patch.setattr(owner, "_lock", Lock())
             patch.setattr(chat._turn_lock._mutex, "_guard", Lock())
             patch.setattr("sys.unraisablehook", lambda problem: problems.append(problem.exc_value))
@@ -316,7 +316,7 @@ def test_total_bounds_the_wait_for_the_turn_before(edge: Edge) -> None:
         chat = client.conversation(id="trip", on_busy="wait", store=MemoryStore())
         with chat.stream("One.") as stream:
             next(stream.text)
-            limited = client.with_options(timeout=0.2).conversation(id="trip", store=chat._archive.store)  # type: ignore[union-attr]
+            limited = client.with_options(timeout=0.2).conversation(id="trip", store=chat._persistence.store)  # type: ignore[union-attr]
             for call in (lambda: chat.send("Two.", timeout=0.2), lambda: limited.save(), lambda: limited.undo()):
                 with pytest.raises(homing.errors.DeadlineExceeded, match="the turn of conversation trip"):
                     pool.submit(call).result(GUARD)
@@ -330,10 +330,10 @@ def test_total_holds_for_the_waiting_and_the_turn_together() -> None:
         client.conversation("trip", store=store).send("Zero.", max_tokens=2)
         chat = client.conversation("trip", store=store)
         stream = chat.stream("One.", timeout=5.0, max_tokens=2)
-        began = stream._exchange.plan.ends_at
+        began = stream._call.budget.ends_at
         with stream:
             next(iter(stream))
-            assert stream._exchange.plan.ends_at == stream._exchange._attempt.ends_at == began
+            assert stream._call.budget.ends_at == stream._call._attempt.ends_at == began
 
 
 def test_a_waiter_that_is_cancelled_in_the_moment_of_its_turn(edge: Edge) -> None:

@@ -41,7 +41,7 @@ class Signal(Strike):
 @pytest.fixture(autouse=True)
 def handler() -> Iterator[None]:
     def strike(number: int, frame: object) -> None:
-        raise Alarm("alarm")
+        raise Alarm("wake_event")
 
     before = signal.signal(signal.SIGALRM, strike)
     yield
@@ -146,7 +146,7 @@ def test_an_interrupt_that_looks_like_an_error_of_the_connection(edge: Edge) -> 
     with homing.Client(edge.url, model="m") as client:
         chat = client.conversation()
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(Alarm, match="alarm"), chat.stream("One.") as stream:
+        with pytest.raises(Alarm, match="wake_event"), chat.stream("One.") as stream:
             for _ in stream.text:
                 pass
         assert [turn.interrupted for turn in chat.turns] == [True]

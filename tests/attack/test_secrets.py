@@ -35,9 +35,17 @@ from rich.traceback import Traceback
 
 import homing
 from homing import errors
-from homing.core.problems import invalid_answer, status_error
-from homing.core.redact import SHORTEST, Veiled, disarm, hide, redacted_request, redacted_response, secrets_in
-from homing.core.settings import resolve_base_url
+from homing.core.environment import resolve_base_url
+from homing.core.redact import (
+    SHORTEST,
+    SecretMapping,
+    redact,
+    redacted_request,
+    redacted_response,
+    secrets_in,
+    strip_secrets,
+)
+from homing.core.server_errors import invalid_response, status_error
 from homing.integrations.openai import http_client
 from homing.integrations.otel import CAPTURE_VARIABLE, instrument
 from tests.transport.peers import Asked, Peer, Server, answer
@@ -471,13 +479,13 @@ def test_only_whole_tokens_of_a_length_are_blotted_out() -> None:
     secret = "s" * SHORTEST
     said = f"{secret} x{secret} {secret}x {secret}, '{secret}' a%3D{secret} \\n{secret} \\u0022{secret}"
     shown = f"[hidden] x{secret} {secret}x [hidden], '[hidden]' a%3D[hidden] \\n[hidden] \\u0022[hidden]"
-    assert hide(said, [secret]) == shown
-    assert hide("the s and the ssss", ["s", "ssss", ""]) == "the s and the ssss"
-    assert hide({secret: [secret, 1, None]}, [secret]) == {secret: ["[hidden]", 1, None]}
-    assert hide("wrong: Basic bm8=", ["Basic bm8="]) == "wrong: [hidden]"
-    assert hide("user:pass7777", ["Basic dXNlcjpwYXNzNzc3Nw=="]) == "[hidden]"
-    assert hide("see http://me:short@h/x", []) == "see http://[hidden]@h/x"
-    assert hide("/x/y", ["Basic /w=="]) == "/x/y"  # what is no text
+    assert redact(said, [secret]) == shown
+    assert redact("the s and the ssss", ["s", "ssss", ""]) == "the s and the ssss"
+    assert redact({secret: [secret, 1, None]}, [secret]) == {secret: ["[hidden]", 1, None]}
+    assert redact("wrong: Basic bm8=", ["Basic bm8="]) == "wrong: [hidden]"
+    assert redact("user:pass7777", ["Basic dXNlcjpwYXNzNzc3Nw=="]) == "[hidden]"
+    assert redact("see http://me:short@h/x", []) == "see http://[hidden]@h/x"
+    assert redact("/x/y", ["Basic /w=="]) == "/x/y"  # what is no text
 
 
 @pytest.mark.parametrize("key", ["maximum", "context-length", "exceeds", "model's", "context_length_exceeded"])
@@ -488,7 +496,7 @@ def test_an_error_is_classified_by_what_was_said(key: str) -> None:
     assert isinstance(error.body, dict)
     assert list(error.body["error"]) == ["message", "code"]
     assert (key in str(error)) is (len(key) < SHORTEST)
-    assert (key in str(invalid_answer("odd", f"said {key}", secrets=[key]))) is (len(key) < SHORTEST)
+    assert (key in str(invalid_response("odd", f"said {key}", secrets=[key]))) is (len(key) < SHORTEST)
 
 
 def test_a_redacted_copy_says_what_was_sent_where() -> None:
@@ -534,11 +542,11 @@ def test_what_the_callers_code_was_handling_keeps_its_frames() -> None:
     assert isinstance(cause, httpx.ConnectError)
     assert cause.__context__ is theirs
     cause.__cause__ = ours  # a circle
-    disarm(ours)
+    strip_secrets(ours)
     assert (ours.__traceback__, cause.__traceback__) == (None, None)
     assert theirs.__traceback__ is not None
     assert "K5query" not in str(cause.request.url)
-    assert isinstance(Veiled({"a": 1}), Mapping)
+    assert isinstance(SecretMapping({"a": 1}), Mapping)
 
 
 @pytest.mark.parametrize(
@@ -548,8 +556,8 @@ def test_what_the_callers_code_was_handling_keeps_its_frames() -> None:
     ],
 )  # fmt: skip
 def test_an_escape_before_a_key_hides_it_not(said: str) -> None:
-    assert "Zq9xLmPw77" not in hide(said.format("Zq9xLmPw77"), ["Zq9xLmPw77"])
-    assert "dTpwYXNzd29yZA" not in hide(said, [])
+    assert "Zq9xLmPw77" not in redact(said.format("Zq9xLmPw77"), ["Zq9xLmPw77"])
+    assert "dTpwYXNzd29yZA" not in redact(said, [])
 
 
 def test_what_cleaning_would_put_together_is_blotted_out() -> None:
@@ -568,18 +576,18 @@ def test_every_spelling() -> None:
     spelled += [quote(quote(secret, safe=""), safe=""), json.dumps(json.dumps(secret)), repr(data), data.hex()]
     spelled += [base64.urlsafe_b64encode(data).decode(), base64.b64encode(data).decode().rstrip("=")]
     for said in spelled:
-        assert "77" not in hide(said, [secret]).replace("[hidden]", ""), said
-        assert hide(f"key {said}.", [secret]).startswith("key "), said
-        assert "[hidden]" in hide(f"key {said}.", [secret]), said
+        assert "77" not in redact(said, [secret]).replace("[hidden]", ""), said
+        assert redact(f"key {said}.", [secret]).startswith("key "), said
+        assert "[hidden]" in redact(f"key {said}.", [secret]), said
 
 
 def test_basic_in_ordinary_words() -> None:
     for said in ("Basic authentication", "Basic abcde", "Basic realm=x"):
-        assert hide(said, []) == said
+        assert redact(said, []) == said
 
 
 def test_a_search_that_ends() -> None:
-    hide("\\\\\\\\\\/" * 500, ["\\/" * 20 + "zzzzzzzz"])  # would take for ever if a text could be read in two ways
+    redact("\\\\\\\\\\/" * 500, ["\\/" * 20 + "zzzzzzzz"])  # would take for ever if a text could be read in two ways
 
 
 @pytest.mark.parametrize(

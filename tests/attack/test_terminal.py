@@ -19,10 +19,10 @@ import homing
 from homing.cli.app import homing as command_line
 from homing.cli.chat.markdown import Block
 from homing.cli.output import columns
-from homing.core.controls import one_line, without_controls
-from homing.core.live import GrowingReply, summary, turns_table
-from homing.core.markdown import harmless
-from homing.core.problems import excerpt
+from homing.core.control_characters import one_line, strip_controls
+from homing.core.markdown import sanitize_markdown
+from homing.core.markdown_view import LiveMarkdown, summary, turns_table
+from homing.core.server_errors import excerpt
 from homing.core.telemetry import Telemetry
 from homing.core.transcript import make_turn
 from homing.reply import Reply
@@ -64,20 +64,20 @@ def assert_clean(text: str, *, styled: bool = False) -> None:
 
 
 def test_what_goes_and_what_stays() -> None:
-    assert without_controls("a\tb\nc é 漢 👩\u200d👧 \u200c") == "a\tb\nc é 漢 👩\u200d👧 \u200c"
+    assert strip_controls("a\tb\nc é 漢 👩\u200d👧 \u200c") == "a\tb\nc é 漢 👩\u200d👧 \u200c"
     for number in (*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x2070)):
         one = chr(number)
-        assert without_controls(f"<{one}>") == (f"<{one}>" if one in "\t\n" else "<>"), hex(number)
+        assert strip_controls(f"<{one}>") == (f"<{one}>" if one in "\t\n" else "<>"), hex(number)
     for line_end in ("\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\t"):
         assert one_line(f"a{line_end}b") == "a b", line_end
-    assert without_controls("\ud83d") == "\ufffd"
-    assert without_controls("👩") == "👩"
+    assert strip_controls("\ud83d") == "\ufffd"
+    assert strip_controls("👩") == "👩"
 
 
 def test_it_is_the_same_piece_by_piece() -> None:
     text = f"Some {EVIL} and more"
-    assert "".join(map(without_controls, text)) == without_controls(text)
-    assert_clean(without_controls(text))
+    assert "".join(map(strip_controls, text)) == strip_controls(text)
+    assert_clean(strip_controls(text))
 
 
 def test_cells_of_a_table_stay_in_their_columns() -> None:
@@ -328,7 +328,7 @@ def test_commands_print_in_one_place_only() -> None:
 def test_no_html_acts_in_a_notebook(attack: str) -> None:
     from markdown_it import MarkdownIt
 
-    parsed = MarkdownIt("commonmark").parse(harmless(attack))
+    parsed = MarkdownIt("commonmark").parse(sanitize_markdown(attack))
     tokens = [inner for token in parsed for inner in (token, *(token.children or ()))]
     assert not [token for token in tokens if token.type in ("html_block", "html_inline")]
     assert "alert" in "".join(token.content for token in tokens) or "alert" not in attack
@@ -352,7 +352,7 @@ def test_no_link_acts_and_no_picture_loads_in_a_notebook(attack: str) -> None:
 
     parser = MarkdownIt("commonmark")
     parser.validateLink = lambda url: True  # type: ignore[method-assign]  # as careless as a renderer can be
-    for token in parser.parse(harmless(attack)):
+    for token in parser.parse(sanitize_markdown(attack)):
         for inner in token.children or ():
             assert inner.type != "image"
             assert str(inner.attrs.get("href", "https://")).startswith("https://")
@@ -361,12 +361,12 @@ def test_no_link_acts_and_no_picture_loads_in_a_notebook(attack: str) -> None:
 def test_ordinary_markdown_looks_as_ever() -> None:
     text = "# Hi\n\n```html\n<b>bold</b>\n```\n\n[a](https://example.com) 1 < 2, a <- b"
     text += "\n\n- x\n- [ ] y\n\n| a |\n|---|\n| b |"
-    assert harmless(text) == text
-    assert harmless("`<b>`").replace("\u200b", "") == "`<b>`"
+    assert sanitize_markdown(text) == text
+    assert sanitize_markdown("`<b>`").replace("\u200b", "") == "`<b>`"
 
 
 def test_what_a_notebook_shows_is_harmless() -> None:
-    growing = GrowingReply()
+    growing = LiveMarkdown()
     growing.take(ContentDelta("<script>"))
     growing.take(ContentDelta("alert(1)</script>"))
     assert "<script" not in growing.markdown

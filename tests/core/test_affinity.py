@@ -24,7 +24,7 @@ from homing.core.affinity import (
     new_key,
     pinned_headers,
     prefix_key,
-    strategy_of,
+    strategy_for,
 )
 from homing.errors import ConfigurationError
 
@@ -167,7 +167,7 @@ def test_a_token_of_the_server_goes_back_with_its_conversation_only() -> None:
 def test_a_token_goes_back_with_the_caller_it_was_issued_to_only() -> None:
     echo = EchoAffinity("x-token")
     for strategy in (echo, ModalAffinity() + echo):
-        alice, bob = (strategy_of(strategy, lambda caller=caller: caller) for caller in (b"alice", b"bob"))  # type: ignore[misc]
+        alice, bob = (strategy_for(strategy, lambda caller=caller: caller) for caller in (b"alice", b"bob"))  # type: ignore[misc]
         alice.observe("k", {"x-token": "t"})
         assert sent(alice, "k")[0]["x-token"] == "t"
         assert "x-token" not in sent(bob, "k")[0]
@@ -176,7 +176,7 @@ def test_a_token_goes_back_with_the_caller_it_was_issued_to_only() -> None:
 
 def test_a_strategy_that_keeps_nothing_is_the_same_for_all_and_nobody_is_asked_who_it_is() -> None:
     for strategy in (ModalAffinity(), ModalAffinity() + BodyAffinity()):
-        assert strategy_of(strategy, pytest.fail) is strategy
+        assert strategy_for(strategy, pytest.fail) is strategy
 
 
 def test_of_too_many_tokens_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ import json
 
 import pytest
 
-from homing.core.accumulate import Accumulator
-from homing.core.chunks import parse_answer, parse_event
-from homing.core.problems import status_error
+from homing.core.accumulator import Accumulator
+from homing.core.chunks import parse_event, parse_response
+from homing.core.server_errors import status_error
 from homing.core.sse import Event, EventDecoder
 from homing.errors import (
     APIStatusError,
@@ -162,7 +162,7 @@ def test_answer_keeps_everything(name: str) -> None:
         "model": Model,
     }
     model = models[sent["object"]]
-    assert parse_answer(body, model).model_dump(exclude_unset=True) == sent
+    assert parse_response(body, model).model_dump(exclude_unset=True) == sent
 
 
 @pytest.mark.parametrize(
@@ -175,14 +175,14 @@ def test_answer_keeps_everything(name: str) -> None:
     ],
 )
 def test_documented_answers(name: str, content: str | None, cached: int | None) -> None:
-    completion = parse_answer(recording(name).body, ChatCompletion)
+    completion = parse_response(recording(name).body, ChatCompletion)
     assert completion.choices[0].message.content == content
     assert completion.usage is not None
     assert completion.usage.cached_tokens == cached
 
 
 def test_two_choices() -> None:
-    completion = parse_answer(recording("0.5.23/n2").body, ChatCompletion)
+    completion = parse_response(recording("0.5.23/n2").body, ChatCompletion)
     assert [choice.index for choice in completion.choices] == [0, 1]
     assert all(choice.message.reasoning for choice in completion.choices)
 

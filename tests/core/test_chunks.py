@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.chunks import STREAM_END, StreamEnd, parse_answer, parse_event
+from homing.core.chunks import STREAM_END, StreamEnd, parse_event, parse_response
 from homing.core.sse import Event
 from homing.errors import (
     APIResponseValidationError,
@@ -168,14 +168,14 @@ def test_the_excerpt_is_short() -> None:
 
 def test_answer() -> None:
     body = b'{"id":"a","choices":[{"index":0,"message":{"role":"assistant","content":"hi"}}],"extra":1}'
-    answer = parse_answer(body, ChatCompletion)
+    answer = parse_response(body, ChatCompletion)
     assert answer.choices[0].message.content == "hi"
     assert answer.model_dump(exclude_unset=True) == json.loads(body)
 
 
 def test_models_are_iterable_and_nullable() -> None:
     body = b'{"object":"list","data":[{"id":"a","created":null,"max_model_len":512},{"id":"b"}]}'
-    models = parse_answer(body, ModelList)
+    models = parse_response(body, ModelList)
     assert [model.id for model in models] == ["a", "b"]
     assert [model.max_model_len for model in models] == [512, None]
 
@@ -197,7 +197,7 @@ def test_models_are_iterable_and_nullable() -> None:
 )
 def test_200_with_something_else(body: bytes, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
-        parse_answer(body, ChatCompletion)
+        parse_response(body, ChatCompletion)
     assert type(caught.value) is error
 
 
@@ -226,7 +226,7 @@ def test_an_error_in_a_stream_does_not_echo_the_key(name: str, data: object) -> 
 @pytest.mark.parametrize("data", [{"error": f"bad key {KEY}"}, {"choices": [], "error": f"bad {KEY}"}, {"a": KEY}])
 def test_an_error_in_an_answer_does_not_echo_the_key(data: object) -> None:
     with pytest.raises((APIStatusError, APIResponseValidationError)) as caught:
-        parse_answer(json.dumps(data).encode(), ChatCompletion, secrets=(KEY,))
+        parse_response(json.dumps(data).encode(), ChatCompletion, secrets=(KEY,))
     assert KEY not in f"{caught.value!r} {caught.value} {caught.value.body}"
 
 
@@ -245,7 +245,7 @@ def test_half_a_surrogate_pair_costs_one_character_and_not_the_reply(escaped: by
     assert isinstance(parsed, ChatCompletionChunk)
     assert parsed.choices[0].delta.content == text
     assert parsed.model_extra == {"odd": "\\ud83d"}  # an escaped backslash begins no escape
-    answer = parse_answer(b'{"choices":[{"message":{"content":"' + escaped + b'"}}]}', ChatCompletion)
+    answer = parse_response(b'{"choices":[{"message":{"content":"' + escaped + b'"}}]}', ChatCompletion)
     assert answer.choices[0].message.content == text
 
 

@@ -9,15 +9,15 @@ import httpx
 import pytest
 
 from homing.core import cookies as module
-from homing.core.call import EXTENSION, Call
-from homing.core.caller import caller_of
-from homing.core.cookies import MAX_COOKIES, MAX_SIZE, ClosedJar, CookieMemory, spare, without
+from homing.core.caller import caller_digest
+from homing.core.cookies import MAX_COOKIES, MAX_SIZE, CookieStore, ReadOnlyJar, exclude_our_cookies, without
+from homing.core.request_control import EXTENSION, RequestControl
 
 ALICE, BOB = b"alice", b"bob"
 
 
 def response(*set_cookies: str, url: str = "http://host/v1/models", ours: bool = True) -> httpx.Response:
-    asked = httpx.Request("GET", url, extensions={EXTENSION: Call()} if ours else {})
+    asked = httpx.Request("GET", url, extensions={EXTENSION: RequestControl()} if ours else {})
     headers = [(b"set-cookie", value.encode("latin-1")) for value in set_cookies]
     return httpx.Response(200, headers=headers, request=asked)
 
@@ -31,7 +31,7 @@ def sent(jar: CookieJar | None, url: str = "http://host/v1/chat/completions") ->
 
 
 def test_they_are_kept_for_one_key_of_one_caller() -> None:
-    memory = CookieMemory()
+    memory = CookieStore()
     assert not memory
     memory.keep(ALICE, "k", response("a=1"))
     assert memory
@@ -40,7 +40,7 @@ def test_they_are_kept_for_one_key_of_one_caller() -> None:
 
 
 def test_a_jar_that_was_handed_out_changes_nothing() -> None:
-    memory = CookieMemory()
+    memory = CookieStore()
     memory.keep(ALICE, "k", response("a=1"))
     jar = memory.of(ALICE, "k")
     assert jar is not None
@@ -49,7 +49,7 @@ def test_a_jar_that_was_handed_out_changes_nothing() -> None:
 
 
 def test_what_is_taken_back_leaves_nothing() -> None:
-    memory = CookieMemory()
+    memory = CookieStore()
     memory.keep(ALICE, "k", response("a=1", "b=2"))
     memory.keep(ALICE, "k", response("a=; Max-Age=0"))
     assert sent(memory.of(ALICE, "k")) == "b=2"
@@ -61,21 +61,21 @@ def test_what_is_taken_back_leaves_nothing() -> None:
     "bad", [[f"n{number}=1" for number in range(MAX_COOKIES)], [f"b={'x' * MAX_SIZE}"]], ids=["many", "large"]
 )
 def test_more_than_a_request_can_carry_is_dropped(bad: list[str]) -> None:
-    memory = CookieMemory()
+    memory = CookieStore()
     memory.keep(ALICE, "k", response("a=1"))
     memory.keep(ALICE, "k", response(*bad))
     assert not memory
 
 
 def test_what_cannot_travel_is_not_kept() -> None:
-    memory = CookieMemory()
+    memory = CookieStore()
     memory.keep(ALICE, "k", response("ä=1", "b=\xff", "c=3", "d"))
     assert sent(memory.of(ALICE, "k")) == "c=3; d"
 
 
 def test_the_longest_unused_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MEMORY", 2)
-    memory = CookieMemory()
+    memory = CookieStore()
     memory.keep(ALICE, "one", response("a=1"))
     memory.keep(ALICE, "two", response("a=2"))
     memory.of(ALICE, "one")
@@ -90,7 +90,7 @@ def test_a_key_that_another_thread_forgets_in_between_is_no_error(monkeypatch: p
             self.pop(key)
             super().move_to_end(key, last)
 
-    memory = CookieMemory()
+    memory = CookieStore()
     monkeypatch.setattr(memory, "_kept", Forgetful())
     memory.keep(ALICE, "k", response("a=1"))
     assert sent(memory.of(ALICE, "k")) == "a=1"
@@ -104,7 +104,7 @@ def test_cookies_of_the_same_name_are_left_out() -> None:
 def test_a_jar_is_spared_what_servers_set_on_our_calls() -> None:
     cookies = httpx.Cookies({"mine": "1"})
     for _ in range(2):
-        spare(cookies.jar)
+        exclude_our_cookies(cookies.jar)
     cookies.extract_cookies(response("a=1", ours=True))
     assert dict(cookies) == {"mine": "1"}
     cookies.extract_cookies(response("b=1", ours=False))
@@ -112,14 +112,14 @@ def test_a_jar_is_spared_what_servers_set_on_our_calls() -> None:
 
 
 def test_a_closed_jar_takes_nothing() -> None:
-    cookies = httpx.Cookies(ClosedJar())
+    cookies = httpx.Cookies(ReadOnlyJar())
     cookies.extract_cookies(response("a=1", ours=False))
     assert not cookies
 
 
 def test_callers_are_told_apart_by_what_they_send_but_not_by_what_names_a_request() -> None:
     def caller(headers: dict[str, str], query: dict[str, object] | None = None, salt: bytes = b"s") -> bytes:
-        return caller_of(headers.items(), query or {}, salt=salt)
+        return caller_digest(headers.items(), query or {}, salt=salt)
 
     one = caller({"Authorization": "Bearer a", "X-Tenant": "t"})
     assert one == caller({"x-tenant": "t", "authorization": "Bearer a", "traceparent": "00", "X-B3-TraceId": "1"})

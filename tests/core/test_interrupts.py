@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.interrupts import Deferral, import_whole, raise_interrupt
+from homing.core.interrupts import DeferredSignals, import_uninterrupted, raise_interrupt
 
 
 class Alarm(TimeoutError):
@@ -21,15 +21,15 @@ class Alarm(TimeoutError):
 
 
 def strike(number: int, frame: types.FrameType | None) -> None:
-    raise Alarm("alarm")
+    raise Alarm("wake_event")
 
 
 class Striking:
     def strike(self, number: int, frame: types.FrameType | None) -> None:
-        raise Alarm("alarm")
+        raise Alarm("wake_event")
 
     def __call__(self, number: int, frame: types.FrameType | None) -> None:
-        raise Alarm("alarm")
+        raise Alarm("wake_event")
 
 
 @pytest.fixture
@@ -61,15 +61,15 @@ class Inherited(Striking):
 
 def once(number: int, frame: types.FrameType | None) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    raise Alarm("alarm")
+    raise Alarm("wake_event")
 
 
 def loose(*given: object) -> None:
-    raise Alarm("alarm")
+    raise Alarm("wake_event")
 
 
 def with_more(more: int, number: int, frame: types.FrameType | None) -> None:
-    raise Alarm("alarm")
+    raise Alarm("wake_event")
 
 
 HANDLERS = {
@@ -87,7 +87,7 @@ HANDLERS = {
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
 def test_what_a_handler_raised_comes_out(handle: Callable[[object], None], handler: object) -> None:
     handle(handler)
-    with pytest.raises(Alarm, match="alarm"):
+    with pytest.raises(Alarm, match="wake_event"):
         raise_interrupt(wrapped())
 
 
@@ -125,7 +125,7 @@ def test_signals_wait_and_all_are_delivered(handle: Callable[[object], None]) ->
             raise Alarm
 
     handle(note)
-    deferral = Deferral()
+    deferral = DeferredSignals()
     deferral.begin()
     signal.raise_signal(signal.SIGALRM)
     signal.raise_signal(signal.SIGALRM)
@@ -151,7 +151,7 @@ def test_a_handler_that_raises_as_soon_as_it_is_back_keeps_none_from_being_put_b
             signal.raise_signal(number)
         return replaced
 
-    deferral = Deferral()
+    deferral = DeferredSignals()
     deferral.begin()
     monkeypatch.setattr(signal, "signal", put_and_strike)
     with pytest.raises(Alarm):
@@ -163,7 +163,7 @@ def test_a_handler_that_raises_as_soon_as_it_is_back_keeps_none_from_being_put_b
 def test_a_handler_that_was_not_put_back_puts_itself_back(handle: Callable[[object], None]) -> None:
     """Two interrupts in the middle of `end` leave some signals to the deferral."""
     handle(strike)
-    deferral = Deferral()
+    deferral = DeferredSignals()
     deferral.begin()
     deferral.end()
     signal.signal(signal.SIGALRM, deferral)
@@ -184,10 +184,10 @@ def test_an_import_is_whole(
     monkeypatch.syspath_prepend(tmp_path)
     if main:
         with pytest.raises(Alarm):
-            import_whole(name)
+            import_uninterrupted(name)
     else:
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(import_whole, name).result()
+            pool.submit(import_uninterrupted, name).result()
     assert sys.modules[name].whole
-    import_whole(name)
+    import_uninterrupted(name)
     del sys.modules[name]

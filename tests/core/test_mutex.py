@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 import pytest
 
-from homing.core import forked
+from homing.core import fork as forked
 from homing.core.mutex import GONE_AFTER, LOOK_AGAIN, LOOK_AGAIN_BEHIND, LOST_AFTER, Claim, Mutex
 
 

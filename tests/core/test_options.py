@@ -9,11 +9,11 @@ import pytest
 
 from homing.core.affinity import BodyAffinity, ModalAffinity, NoAffinity
 from homing.core.encode import encode_messages
+from homing.core.environment import COLD_START_TIMEOUT, Credentials
 from homing.core.hooks import Hooks
 from homing.core.options import Options
 from homing.core.resume_style import ResumeStyle
 from homing.core.retry import MAX_RETRIES, RetryPolicy
-from homing.core.settings import COLD_START_TIMEOUT, Credentials
 from homing.core.telemetry import Telemetry
 from homing.core.timers import Timeout
 from homing.errors import ConfigurationError
@@ -98,7 +98,7 @@ def test_a_changed_copy(change: Any, field: str, value: object) -> None:
     after = before.changed(**change)
     assert getattr(after, field) == value
     assert {name for name in vars(after) if getattr(after, name) != getattr(before, name)} <= {field}
-    assert after.learnt is before.learnt  # they talk to the same server
+    assert after.server_state is before.server_state  # they talk to the same server
 
 
 def test_a_changed_number_of_retries_keeps_the_rest_of_the_policy() -> None:
@@ -160,7 +160,7 @@ def test_a_change_that_cannot_work(change: Any, words: str) -> None:
 def test_the_key_of_a_call_without_a_conversation(
     client: Any, call: Any, key: str | None, strategy: type, kind: str | None
 ) -> None:
-    chosen, chosen_key = options(affinity=client).loose_key(HELLO, encode_messages(HELLO), call, key)
+    chosen, chosen_key = options(affinity=client).stateless_key(HELLO, encode_messages(HELLO), call, key)
     assert type(chosen) is strategy
     if kind == "prefix":
         assert chosen_key is not None
@@ -171,14 +171,14 @@ def test_the_key_of_a_call_without_a_conversation(
 
 def test_a_key_that_cannot_travel_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="affinity_key"):
-        options().loose_key(HELLO, encode_messages(HELLO), None, "a\nb")
+        options().stateless_key(HELLO, encode_messages(HELLO), None, "a\nb")
 
 
 def test_replies_are_summed_over_all_copies() -> None:
     before = options()
-    before.learnt.count(Telemetry(prompt_tokens=5))
-    before.changed(model="b").learnt.count(Telemetry(prompt_tokens=2))
-    assert (before.learnt.totals.replies, before.learnt.totals.prompt_tokens) == (2, 7)
+    before.server_state.count(Telemetry(prompt_tokens=5))
+    before.changed(model="b").server_state.count(Telemetry(prompt_tokens=2))
+    assert (before.server_state.totals.replies, before.server_state.totals.prompt_tokens) == (2, 7)
 
 
 def test_each_caller_has_its_own_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,11 +196,11 @@ def test_each_caller_has_its_own_model(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert [caller.served_model for caller in callers] == [None] * 6
     for number, caller in enumerate(callers):
-        caller.learnt.models.tell(caller, str(number))
+        caller.server_state.models.tell(caller, str(number))
     assert [caller.served_model for caller in callers] == list("012345")
     assert callers[1].changed(timeout=3, default_headers={"traceparent": "00"}).served_model == "1"
     assert alice.changed(model="m").served_model == "m"
     monkeypatch.setattr("homing.core.options.CALLERS", 6)
     last = alice.changed(api_key="eve")
-    last.learnt.models.tell(last, "6")
+    last.server_state.models.tell(last, "6")
     assert (alice.served_model, callers[1].served_model, last.served_model) == (None, "1", "6")

@@ -11,8 +11,8 @@ from homing import ConfigurationError
 from homing.core import placement
 from homing.core.affinity import BodyAffinity, EchoAffinity, HeaderAffinity, ModalAffinity, NoAffinity
 from homing.core.options import Options
-from homing.core.placement import DRAWS, KEYS_EACH, RECENT, Replicas, Search, steers
-from homing.core.readiness import Ticket
+from homing.core.placement import DRAWS, KEYS_EACH, RECENT, Replicas, Search, sends_headers
+from homing.core.readiness import Waiter
 
 
 def options(**changes: object) -> Options:
@@ -257,9 +257,9 @@ def test_forty_conversations_on_four_replicas_are_even_for_little_more_than_a_qu
 
 
 def test_only_a_key_in_a_header_can_be_tried_out() -> None:
-    assert steers(ModalAffinity())
-    assert steers(HeaderAffinity("X-SMG-Routing-Key") + BodyAffinity())
-    assert not any(steers(strategy) for strategy in (NoAffinity(), BodyAffinity(), EchoAffinity()))
+    assert sends_headers(ModalAffinity())
+    assert sends_headers(HeaderAffinity("X-SMG-Routing-Key") + BodyAffinity())
+    assert not any(sends_headers(strategy) for strategy in (NoAffinity(), BodyAffinity(), EchoAffinity()))
 
 
 def test_searching_is_asked_for_and_not_done_while_a_server_starts() -> None:
@@ -267,9 +267,9 @@ def test_searching_is_asked_for_and_not_done_while_a_server_starts() -> None:
     assert given.search() is not None
     assert options(placement="hash").search() is None
     assert options(affinity="none").search() is None
-    ticket = Ticket(lambda: None)
-    given.learnt.readiness.ask(ticket, 0.0)
-    given.learnt.readiness.not_ready(ticket, 0.0, retry_after=0.0)
+    ticket = Waiter(lambda: None)
+    given.server_state.readiness.ask(ticket, 0.0)
+    given.server_state.readiness.not_ready(ticket, 0.0, retry_after=0.0)
     assert given.search() is None
 
 

@@ -11,16 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from homing.core.readiness import GAP_SHARE, MAX_GAP, MIN_GAP, Readiness, Ticket
+from homing.core.attempts import Attempts, CallBudget, Deliver, Hold, Send, Sleep, attempts
+from homing.core.readiness import GAP_SHARE, MAX_GAP, MIN_GAP, Readiness, Waiter
 from homing.core.retry import RetryPolicy
-from homing.core.turn import Attempts, Deliver, Hold, Plan, Send, Sleep, attempts
-from homing.errors import (
-    APIError,
-    ColdStartTimeout,
-    DeadlineExceeded,
-    InternalServerError,
-    ServerUnreachable,
-)
+from homing.errors import APIError, ColdStartTimeout, DeadlineExceeded, InternalServerError, ServerUnreachable
 from homing.types.events import Waiting
 
 ROUND_TRIP = 0.002
@@ -57,7 +51,7 @@ class World:
             action()
 
     def call(self, *, cold_start_timeout: float = 1200.0, total: float | None = None) -> Call:
-        plan = Plan(
+        plan = CallBudget(
             RetryPolicy(),
             cold_start_timeout,
             started=self.now,
@@ -70,13 +64,13 @@ class World:
 class Call:
     """Drives one call's generator in the simulated world."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
+    def __init__(self, world: World, plan: CallBudget) -> None:
         self.world = world
         self.plan = plan
         self.waiting = 0
         self.over = False
         self.shown: list[Waiting] = []
-        self.ticket = Ticket(self._woken)
+        self.ticket = Waiter(self._woken)
         self.steps: Attempts = attempts(plan, world.readiness, self.ticket, lambda: world.now)
         world.at(world.now, lambda: self._go(None, first=True))
 
@@ -288,7 +282,7 @@ def test_a_server_that_was_ready_gets_two_quick_tries_before_everybody_waits() -
 
 def test_states() -> None:
     readiness = Readiness()
-    ticket, other = Ticket(lambda: None), Ticket(lambda: None)
+    ticket, other = Waiter(lambda: None), Waiter(lambda: None)
     assert (readiness.state, readiness.ask(ticket, 0.0)) == ("unknown", None)
     assert readiness.ask(other, 0.01) == pytest.approx(0.09)  # the first goes ahead
     assert readiness.ask(other, 0.1) is None  # but not for long
@@ -324,7 +318,7 @@ def test_a_slow_first_answer_holds_the_others_for_a_moment_only() -> None:
 def test_a_deputy_that_leaves_hands_over() -> None:
     readiness = Readiness()
     woken: list[str] = []
-    tickets = {name: Ticket(functools.partial(woken.append, name)) for name in ("leader", "deputy", "third")}
+    tickets = {name: Waiter(functools.partial(woken.append, name)) for name in ("leader", "deputy", "third")}
     readiness.not_ready(tickets["leader"], 0.0)
     for ticket in tickets.values():
         readiness.ask(ticket, 0.0)
@@ -344,7 +338,7 @@ def test_a_deputy_that_leaves_hands_over() -> None:
 def test_a_first_call_that_is_cancelled_lets_the_next_go() -> None:
     readiness = Readiness()
     woken: list[int] = []
-    first, second = Ticket(lambda: None), Ticket(lambda: woken.append(2))
+    first, second = Waiter(lambda: None), Waiter(lambda: woken.append(2))
     assert readiness.ask(first, 0.0) is None
     assert readiness.ask(second, 0.0) is not None
     readiness.leave(first)
@@ -386,7 +380,7 @@ def test_a_total_that_ends_during_the_release_still_holds() -> None:
 def test_a_leader_and_a_deputy_that_could_not_say_that_they_left() -> None:
     """An interrupt kept them from it: one attribute store says enough, and the next who asks goes on."""
     readiness = Readiness()
-    leader, deputy, third = (Ticket(lambda: None) for _ in range(3))
+    leader, deputy, third = (Waiter(lambda: None) for _ in range(3))
     readiness.not_ready(leader, 0.0)
     assert readiness.ask(deputy, 0.0) is not None
     assert readiness.ask(third, 0.0) is not None
@@ -398,7 +392,7 @@ def test_a_leader_and_a_deputy_that_could_not_say_that_they_left() -> None:
 def test_a_call_that_the_collector_closes_in_the_middle_of_a_step() -> None:
     """It waits for no lock that its own thread holds: whoever asks next sees that it has gone."""
     readiness = Readiness()
-    leader, woken, third = Ticket(lambda: None), Ticket(lambda: readiness.leave(leader)), Ticket(lambda: None)
+    leader, woken, third = Waiter(lambda: None), Waiter(lambda: readiness.leave(leader)), Waiter(lambda: None)
     readiness.not_ready(leader, 0.0)
     assert readiness.ask(woken, 0.0) is not None
     readiness.not_ready(leader, 1.0)  # wakes the deputy, within the step
@@ -411,7 +405,7 @@ def test_a_call_that_the_collector_closes_in_the_middle_of_a_step() -> None:
 
 def test_a_ticket_that_was_gone_comes_back() -> None:
     readiness = Readiness()
-    ticket = Ticket(lambda: None)
+    ticket = Waiter(lambda: None)
     readiness.leave(ticket)
     assert ticket.gone
     assert readiness.ask(ticket, 0.0) is None

@@ -18,9 +18,9 @@ from homing.core.completion_request import (
     split_call_options,
 )
 from homing.core.encode import encode_messages
+from homing.core.not_given import NOT_GIVEN
 from homing.core.options import Options
 from homing.core.request import USER_AGENT, Request
-from homing.core.sentinel import NOT_GIVEN
 from homing.core.timers import Timeout
 from homing.errors import ConfigurationError
 from homing.types import Model, ModelList
@@ -223,7 +223,7 @@ def test_a_plain_response_format_is_sent_as_it_is() -> None:
 
 @pytest.mark.parametrize("model", [Thing(), dict, "Thing", None])
 def test_what_is_no_model_class(model: Any) -> None:
-    from homing.core.schema import response_format_of
+    from homing.core.response_format import response_format_of
 
     with pytest.raises(ConfigurationError, match="must be a pydantic model class"):
         response_format_of(model)

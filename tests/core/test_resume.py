@@ -9,7 +9,7 @@ import pytest
 
 from homing.core.encode import encode_messages
 from homing.core.request import Request
-from homing.core.resume import beginning, continuation, failed_to_resume, not_resumed, veto
+from homing.core.resume import failed_to_resume, not_resumed, resume_prefix, resume_request, veto
 from homing.core.resume_style import ResumeStyle, check_choice, owner_of, style_for
 from homing.core.timers import Timeout
 from homing.errors import (
@@ -140,7 +140,7 @@ def test_bad_choices_are_named() -> None:
 
 
 def sent(asked: Request, partial: ChatCompletionMessage, style: ResumeStyle, came: int = 0) -> dict[str, Any]:
-    rest = continuation(asked, partial, style, came=came, number=1)
+    rest = resume_request(asked, partial, style, came=came, number=1)
     assert rest.messages[:-1] == asked.messages
     assert rest.stream
     return {**(rest.params or {}), "last": json.loads(rest.messages[-1])}
@@ -158,9 +158,9 @@ def test_two_dialects() -> None:
 
 
 def test_templates_that_trim_get_nothing_to_trim() -> None:
-    begun = beginning(message("One two.\n\n"), VLLM)
+    begun = resume_prefix(message("One two.\n\n"), VLLM)
     assert (begun.content, begun.owed) == ("One two.", "\n\n")
-    assert beginning(message("One two.\n\n"), SGLANG).content == "One two.\n\n"
+    assert resume_prefix(message("One two.\n\n"), SGLANG).content == "One two.\n\n"
 
 
 @pytest.mark.parametrize(

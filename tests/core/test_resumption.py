@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from homing.core.encode import encode_messages
-from homing.core.join import NotContinued
-from homing.core.ledger import Ledger
-from homing.core.options import Learnt
+from homing.core.options import ServerState
 from homing.core.request import Request
 from homing.core.resume_style import ResumeStyle
+from homing.core.resumed_usage import ResumedUsage
 from homing.core.resumption import QUESTION_TIMEOUT, Resumption
+from homing.core.splice import NotContinued
 from homing.core.timers import Timeout
 from homing.errors import (
     APIResponseValidationError,
@@ -37,7 +37,7 @@ def status(code: int) -> APIStatusError:
 
 
 def resumption(
-    learnt: Learnt | None = None,
+    server_state: ServerState | None = None,
     *,
     resume: Any = "auto",
     reasoning: str | None = None,
@@ -49,7 +49,7 @@ def resumption(
     message = {"content": "One two", "reasoning_content": reasoning}
     partial = ChatCompletion.model_validate({"choices": [{"index": 0, "message": message}], "usage": usage})
     broken = StreamInterrupted("it broke")
-    return Resumption(broken, request, partial, learnt or Learnt(), Ledger(), pieces=2, number=1)
+    return Resumption(broken, request, partial, server_state or ServerState(), ResumedUsage(), pieces=2, number=1)
 
 
 def asked(going: Resumption) -> tuple[str, dict[str, Any] | None] | None:
@@ -64,19 +64,19 @@ COUNT = {"model": "m", "prompt": "One two", "add_special_tokens": False}
 
 
 def test_first_who_then_how_many_then_the_rest() -> None:
-    learnt = Learnt()
-    going = resumption(learnt, max_tokens=10)
+    server_state = ServerState()
+    going = resumption(server_state, max_tokens=10)
     assert going.at == 7
     assert asked(going) == ("GET /v1/models", None)
     going.answered(SGLANG)
-    assert learnt.owner == "sglang"
+    assert server_state.owner == "sglang"
     assert asked(going) == ("POST /v1/tokenize", COUNT)
     going.answered(b'{"tokens":[1,2,3],"count":3,"max_model_len":9}')
     assert asked(going) is None
     assert going.request is going.request
     assert (going.request.params or {})["max_tokens"] == 7
     assert going.join().at == 7
-    again = resumption(learnt)  # the server is asked once for each client
+    again = resumption(server_state)  # the server is asked once for each client
     assert asked(again) == ("POST /v1/tokenize", COUNT)
 
 
@@ -124,38 +124,38 @@ def test_who_it_is_cannot_be_done_without() -> None:
 
 @pytest.mark.parametrize("body", [b'{"data":[{"id":"m","owned_by":"openai"}]}', b'{"data":[]}'])
 def test_an_unknown_server_is_left_alone_and_remembered(body: bytes) -> None:
-    learnt = Learnt()
-    going = resumption(learnt)
+    server_state = ServerState()
+    going = resumption(server_state)
     going.question()
     going.answered(body)
     with pytest.raises(StreamInterrupted, match="it broke; not resumed: the server is not known") as caught:
         going.question()
     assert caught.value is going.broken
-    assert learnt.owner in ("", "openai")
+    assert server_state.owner in ("", "openai")
     with pytest.raises(StreamInterrupted):
-        resumption(learnt).question()
+        resumption(server_state).question()
 
 
 def test_a_server_that_will_not_say_is_asked_again_next_time() -> None:
-    learnt = Learnt()
-    for going in (resumption(learnt), resumption(learnt)):
+    server_state = ServerState()
+    for going in (resumption(server_state), resumption(server_state)):
         assert asked(going) == ("GET /v1/models", None)
         assert going.unanswered(status(404))
         with pytest.raises(StreamInterrupted, match="not known"):
             going.question()
-    garbled = resumption(learnt)
+    garbled = resumption(server_state)
     garbled.answered(b"<html>")
     with pytest.raises(StreamInterrupted, match="not known"):
         garbled.question()
 
 
 def test_thoughts_need_a_style_that_knows_them() -> None:
-    learnt = Learnt()
-    learnt.owner = "vllm"
+    server_state = ServerState()
+    server_state.owner = "vllm"
     with pytest.raises(StreamInterrupted, match="had thought before it answered"):
-        resumption(learnt, reasoning="Hm.", model="qwen3").question()
-    learnt.owner = "sglang"
-    going = resumption(learnt, reasoning="Hm.", model="qwen3")
+        resumption(server_state, reasoning="Hm.", model="qwen3").question()
+    server_state.owner = "sglang"
+    going = resumption(server_state, reasoning="Hm.", model="qwen3")
     assert asked(going) == ("POST /v1/tokenize", {**COUNT, "model": "qwen3", "prompt": "Hm.</think>\n\nOne two"})
 
 
@@ -172,6 +172,6 @@ def test_thoughts_need_a_style_that_knows_them() -> None:
     ],
 )
 def test_a_server_that_cannot_is_remembered(failure: Exception, still: bool) -> None:
-    learnt = Learnt()
-    resumption(learnt).failed(failure)
-    assert learnt.resumes is still
+    server_state = ServerState()
+    resumption(server_state).failed(failure)
+    assert server_state.resumes is still

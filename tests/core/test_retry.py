@@ -16,14 +16,14 @@ from homing.core.retry import (
     FIRST_BACKOFF,
     MAX_BACKOFF,
     RETRY_AFTER_CAP,
-    Kind,
+    ErrorKind,
     RetryPolicy,
     TransientBudget,
     classify,
-    out_of_time,
+    deadline_exceeded,
+    is_saturated,
+    requested_wait,
     retry_after,
-    saturated,
-    wished_wait,
 )
 from homing.errors import (
     APIConnectionError,
@@ -36,7 +36,7 @@ from homing.errors import (
     StreamTruncated,
 )
 
-FINAL, NOT_READY, TRANSIENT = Kind.FINAL, Kind.NOT_READY, Kind.TRANSIENT
+FINAL, NOT_READY, TRANSIENT = ErrorKind.FINAL, ErrorKind.NOT_READY, ErrorKind.TRANSIENT
 
 
 def status(code: int, message: str = "no", **headers: str) -> APIStatusError:
@@ -67,16 +67,16 @@ def status(code: int, message: str = "no", **headers: str) -> APIStatusError:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_an_error_means(error: Exception, cold: Kind, warm: Kind) -> None:
-    states: list[tuple[State, Kind]] = [("unknown", cold), ("waiting", cold), ("ready", warm)]
+def test_what_an_error_means(error: Exception, cold: ErrorKind, warm: ErrorKind) -> None:
+    states: list[tuple[State, ErrorKind]] = [("unknown", cold), ("waiting", cold), ("ready", warm)]
     for state, kind in states:
         assert classify(error, state) is kind
 
 
 @pytest.mark.parametrize(("code", "full"), [(429, True), (503, True), (500, False)])
 def test_what_says_that_a_replica_is_full(code: int, full: bool) -> None:
-    assert saturated(status(code)) is full
-    assert not saturated(ServerUnreachable("refused"))
+    assert is_saturated(status(code)) is full
+    assert not is_saturated(ServerUnreachable("refused"))
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_a_date_is_compared_with_the_present() -> None:
 
 
 def test_only_an_answer_can_ask_for_patience() -> None:
-    assert wished_wait(status(429, retry_after="7")) == 7.0
-    assert wished_wait(status(429)) is None
-    assert wished_wait(APIStatusError("in a stream", status_code=429)) is None
-    assert wished_wait(ServerUnreachable("refused")) is None
+    assert requested_wait(status(429, retry_after="7")) == 7.0
+    assert requested_wait(status(429)) is None
+    assert requested_wait(APIStatusError("in a stream", status_code=429)) is None
+    assert requested_wait(ServerUnreachable("refused")) is None
 
 
 @given(st.integers(0, 20), st.floats(0, 1e6))
@@ -179,5 +179,5 @@ def test_a_policy_that_cannot_work(arguments: dict[str, Any], words: str) -> Non
 
 
 def test_a_total_that_ends_first_says_so() -> None:
-    assert "the call's total of 5 s ends before" in str(out_of_time(5.0))
-    assert "the call's total ends before" in str(out_of_time(None))
+    assert "the call's total of 5 s ends before" in str(deadline_exceeded(5.0))
+    assert "the call's total ends before" in str(deadline_exceeded(None))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.telemetry import WARM_SHARE, Previous, Stopwatch, Telemetry, Totals, judge, note_usage, of_rounds
+from homing.core.telemetry import WARM_SHARE, PreviousTurn, Stopwatch, Telemetry, Totals, judge, note_usage, sum_rounds
 from homing.types import CompletionUsage
 
 
@@ -17,23 +17,23 @@ from homing.types import CompletionUsage
     ("now", "before", "verdict"),
     [
         ({"cached_tokens": 90}, None, "first"),
-        ({"cached_tokens": 90}, Previous(100, "a", prefix_changed=True), "prefix_changed"),
-        ({"cached_tokens": None}, Previous(100), "unknown"),  # sglang#28801: not reported is not zero
-        ({"cached_tokens": 0}, Previous(None), "unknown"),
-        ({"cached_tokens": 0}, Previous(0), "unknown"),
-        ({"cached_tokens": 100 * WARM_SHARE}, Previous(100), "warm"),
-        ({"cached_tokens": 500}, Previous(100), "warm"),
-        ({"cached_tokens": 90, "replica": "b"}, Previous(100, "a"), "warm"),  # moved, but it was warm there too
-        ({"cached_tokens": 79, "replica": "b"}, Previous(100, "a"), "moved"),
-        ({"cached_tokens": None, "replica": "b"}, Previous(100, "a"), "moved"),  # that much is known
-        ({"cached_tokens": None, "replica": "a"}, Previous(100, "a"), "unknown"),
-        ({"cached_tokens": None, "replica": "b"}, Previous(None, "a"), "unknown"),
-        ({"cached_tokens": 0, "replica": "a"}, Previous(100, "a"), "cold"),
-        ({"cached_tokens": 0, "replica": "a"}, Previous(100, None), "cold"),
-        ({"cached_tokens": 0}, Previous(100, "a"), "cold"),
+        ({"cached_tokens": 90}, PreviousTurn(100, "a", prefix_changed=True), "prefix_changed"),
+        ({"cached_tokens": None}, PreviousTurn(100), "unknown"),  # sglang#28801: not reported is not zero
+        ({"cached_tokens": 0}, PreviousTurn(None), "unknown"),
+        ({"cached_tokens": 0}, PreviousTurn(0), "unknown"),
+        ({"cached_tokens": 100 * WARM_SHARE}, PreviousTurn(100), "warm"),
+        ({"cached_tokens": 500}, PreviousTurn(100), "warm"),
+        ({"cached_tokens": 90, "replica": "b"}, PreviousTurn(100, "a"), "warm"),  # moved, but it was warm there too
+        ({"cached_tokens": 79, "replica": "b"}, PreviousTurn(100, "a"), "moved"),
+        ({"cached_tokens": None, "replica": "b"}, PreviousTurn(100, "a"), "moved"),  # that much is known
+        ({"cached_tokens": None, "replica": "a"}, PreviousTurn(100, "a"), "unknown"),
+        ({"cached_tokens": None, "replica": "b"}, PreviousTurn(None, "a"), "unknown"),
+        ({"cached_tokens": 0, "replica": "a"}, PreviousTurn(100, "a"), "cold"),
+        ({"cached_tokens": 0, "replica": "a"}, PreviousTurn(100, None), "cold"),
+        ({"cached_tokens": 0}, PreviousTurn(100, "a"), "cold"),
     ],
 )
-def test_verdicts(now: dict[str, Any], before: Previous | None, verdict: str) -> None:
+def test_verdicts(now: dict[str, Any], before: PreviousTurn | None, verdict: str) -> None:
     assert judge(Telemetry(**now), before) == verdict
 
 
@@ -132,10 +132,10 @@ def test_totals_take_the_share_over_what_was_reported() -> None:
 def test_a_turn_of_several_requests() -> None:
     first = Telemetry(verdict="moved", prompt_tokens=5, waited=1.0, attempts=2, retries=1, resumes=1, replica="r1")
     last = Telemetry(verdict="warm", prompt_tokens=9, cached_tokens=5, waited=0.5, replica="r2")
-    whole = of_rounds([first, last], prefix_tokens=4)
+    whole = sum_rounds([first, last], prefix_tokens=4)
     assert (whole.verdict, whole.waited, whole.attempts, whole.retries, whole.resumes) == ("moved", 1.5, 3, 1, 1)
     assert (whole.prompt_tokens, whole.cached_tokens, whole.replica) == (9, 5, "r2")
     assert (whole.prefix_tokens, whole.lasting_tokens) == (4, 4)
-    assert of_rounds([last]) == last
+    assert sum_rounds([last]) == last
     assert last.lasting_tokens == 9
     assert Telemetry.from_dict(whole.to_dict()) == whole

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator
 
-from homing.core.tool_pairs import with_ids
-from homing.core.tool_run import Job, ToolRun, later_choice, name_of
+from homing.core.tool_results import with_ids
+from homing.core.tool_run import ToolInvocation, ToolRun, later_choice, name_of
 from homing.core.tools import Tool
 from homing.core.transcript import assistant_message
 from homing.errors import (
@@ -47,7 +47,7 @@ def completion(*calls: tuple[str, str], finish: str | None = "tool_calls", half:
     return ChatCompletion.model_validate({"choices": [{"message": message, "finish_reason": finish}]})
 
 
-def jobs(run: ToolRun, reply: ChatCompletion) -> list[Job]:
+def jobs(run: ToolRun, reply: ChatCompletion) -> list[ToolInvocation]:
     return run.jobs(reply, with_ids(assistant_message(reply)), OFFERED)
 
 
@@ -131,7 +131,7 @@ def test_nothing_is_run_whose_result_would_not_be_read() -> None:
 
 
 def test_what_a_failure_says() -> None:
-    job = Job({"id": "c", "function": {"name": "add"}}, tool=Tool(add), timeout=1.5)
+    job = ToolInvocation({"id": "c", "function": {"name": "add"}}, tool=Tool(add), timeout=1.5)
     job.fail(ToolError("no such number"), 2.0)
     assert job.ended == ToolFailed("c", "add", job.error, "Error: no such number", 2.0)  # type: ignore[arg-type]
     with pytest.raises(ToolError, match="^the tool add failed: no such number$") as caught:

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.draft import Draft
 from homing.core.encode import encode_messages
-from homing.core.telemetry import Previous, Telemetry
-from homing.core.transcript import (
-    INTERRUPTED,
-    Transcript,
-    Turn,
-    assistant_message,
-    make_turn,
-    text_of,
-    user_message,
-)
+from homing.core.pending_turn import PendingTurn
+from homing.core.telemetry import PreviousTurn, Telemetry
+from homing.core.transcript import INTERRUPTED, Transcript, Turn, assistant_message, make_turn, text_of, user_message
 from homing.errors import ConfigurationError
 from homing.types import ChatCompletion
 
@@ -131,19 +123,19 @@ def test_what_the_cache_should_still_hold() -> None:
     transcript = Transcript()
     assert transcript.previous() is None
     transcript.append(turn())
-    assert transcript.previous() == Previous(None)
+    assert transcript.previous() == PreviousTurn(None)
     transcript.append(turn(prompt_tokens=7, replica="r1"))
     transcript.append(turn())  # no usage came: the turn before is the last that is known of
-    assert transcript.previous() == Previous(7, "r1")
-    assert transcript.previous(start=0) == Previous(7, "r1")
+    assert transcript.previous() == PreviousTurn(7, "r1")
+    assert transcript.previous(start=0) == PreviousTurn(7, "r1")
 
 
 def test_a_changed_beginning_is_told() -> None:
     transcript = Transcript(turns=[turn(), turn(prompt_tokens=7, replica="r1"), turn()])
-    assert transcript.previous(start=1) == Previous(None, "r1", prefix_changed=True)
-    assert transcript.previous(2, edited=True) == Previous(7, "r1", prefix_changed=True)
-    assert transcript.previous(1, start=1) == Previous(None, None, prefix_changed=True)
-    assert transcript.previous(0, edited=True) == Previous(None, None, prefix_changed=True)
+    assert transcript.previous(start=1) == PreviousTurn(None, "r1", prefix_changed=True)
+    assert transcript.previous(2, edited=True) == PreviousTurn(7, "r1", prefix_changed=True)
+    assert transcript.previous(1, start=1) == PreviousTurn(None, None, prefix_changed=True)
+    assert transcript.previous(0, edited=True) == PreviousTurn(None, None, prefix_changed=True)
     assert transcript.previous(0) is None
 
 
@@ -297,7 +289,7 @@ def test_what_a_turns_last_reply_answers() -> None:
 
 def test_another_request_of_the_same_turn() -> None:
     transcript = Transcript("S", [turn(prompt_tokens=5, replica="r1")])
-    place = Draft([user_message("Hi")]).place(transcript, None)
+    place = PendingTurn([user_message("Hi")]).place(transcript, None)
     before = place.previous()
     assert before is not None
     assert before.prompt_tokens == 5

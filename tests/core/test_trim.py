@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.draft import Draft, check_undo, turn_number
 from homing.core.encode import encode_message
-from homing.core.problems import status_error
-from homing.core.telemetry import Previous, Telemetry
+from homing.core.pending_turn import PendingTurn, check_undo, turn_number
+from homing.core.prompt_size import BYTES_PER_TOKEN, MEDIA_WEIGHT, weigh
+from homing.core.server_errors import status_error
+from homing.core.telemetry import PreviousTurn, Telemetry
 from homing.core.transcript import Transcript, Turn, make_turn, user_message
 from homing.core.trim import Trim
-from homing.core.weight import BYTES_PER_TOKEN, MEDIA_WEIGHT, weigh
 from homing.errors import ConfigurationError, ContextWindowExceeded
 
 
@@ -46,7 +46,7 @@ def talk(trim: Trim, sizes: list[int], engine: Engine, system: str | None = "Be 
     transcript = Transcript(system)
     seen, before = [], list[bytes]()
     for number, size in enumerate(sizes):
-        place = Draft([user_message(f"{number:04}" + "x" * size)]).place(transcript, trim)
+        place = PendingTurn([user_message(f"{number:04}" + "x" * size)]).place(transcript, trim)
         prompt = place.prompt()
         common = next((n for n, (a, b) in enumerate(zip(before, prompt, strict=False)) if a != b), len(before))
         seen.append((place.start, engine.count(prompt), engine.count(prompt[:common])))
@@ -153,22 +153,22 @@ LLAMA = "the request exceeds the available context size. try increasing the cont
 @pytest.mark.parametrize("trim", [Trim(), Trim(high=100_000), Trim(high=200, low=100)])
 def test_a_refused_prompt_is_cut_to_what_the_server_takes(said: str, trim: Trim) -> None:
     transcript = Transcript("s", [turn("x" * 150, "y" * 150) for _ in range(10)])
-    place = Draft([user_message("z" * 90)]).place(transcript, Trim())
+    place = PendingTurn([user_message("z" * 90)]).place(transcript, Trim())
     shorter = replace(place, trim=trim).shortened(refusal(said), {"max_tokens": 200})
     assert shorter is not None
     share = sum(map(len, shorter.prompt())) / sum(map(len, place.prompt()))
     assert 900 * share <= 512 - 200
-    assert shorter.previous() == Previous(prefix_changed=True)
+    assert shorter.previous() == PreviousTurn(prefix_changed=True)
 
 
 def test_a_refusal_without_numbers_halves_the_prompt() -> None:
     transcript = Transcript("s", [turn("x" * 150, "y" * 150) for _ in range(10)])
-    place = Draft([user_message("z")]).place(transcript, Trim())
+    place = PendingTurn([user_message("z")]).place(transcript, Trim())
     shorter = place.shortened(refusal(LLAMA), {})
     assert shorter is not None
     assert shorter.start in (5, 6)
     transcript.append(turn("q", start=shorter.start))
-    again = Draft([user_message("z")]).place(transcript, Trim())
+    again = PendingTurn([user_message("z")]).place(transcript, Trim())
     assert again.start == shorter.start  # and stays where it is
 
 
@@ -181,12 +181,12 @@ def test_a_refusal_without_numbers_halves_the_prompt() -> None:
     ],
 )
 def test_no_second_try_where_it_would_be_in_vain(turns: list[Turn], new: str, params: dict[str, Any]) -> None:
-    place = Draft([user_message(new)]).place(Transcript(turns=turns), Trim())
+    place = PendingTurn([user_message(new)]).place(Transcript(turns=turns), Trim())
     assert place.shortened(refusal(SGLANG), params) is None
 
 
 def test_without_a_trim_a_refusal_stands() -> None:
-    place = Draft([user_message("z")]).place(Transcript(turns=[turn("x" * 300)] * 8), None)
+    place = PendingTurn([user_message("z")]).place(Transcript(turns=[turn("x" * 300)] * 8), None)
     assert place.shortened(refusal(SGLANG), {}) is None
 
 
@@ -207,17 +207,17 @@ def test_a_picture_weighs_what_it_is_worth_not_what_its_base64_is() -> None:
 def test_a_turn_asked_again_has_the_same_prompt() -> None:
     turns = [turn("1", prompt_tokens=5), turn("2", prompt_tokens=8), turn("3", prompt_tokens=9, start=2)]
     transcript = Transcript("s", turns)
-    again = Draft(None, -1).place(transcript, None)
+    again = PendingTurn(None, -1).place(transcript, None)
     assert (again.upto, again.start, again.new) == (2, 2, [user_message("3")])
-    assert again.previous() == Previous(9, None)
+    assert again.previous() == PreviousTurn(9, None)
     assert [json.loads(message)["content"] for message in again.prompt()] == ["s", "3"]
 
 
 def test_a_turn_said_otherwise_tells_that_the_prefix_has_changed() -> None:
     turns = [turn("1", prompt_tokens=5), turn("2", prompt_tokens=8)]
-    edited = Draft([user_message("two")], 1).place(Transcript("s", turns), None)
+    edited = PendingTurn([user_message("two")], 1).place(Transcript("s", turns), None)
     assert [json.loads(message)["content"] for message in edited.prompt()] == ["s", "1", "two"]
-    assert edited.previous() == Previous(5, None, prefix_changed=True)
+    assert edited.previous() == PreviousTurn(5, None, prefix_changed=True)
 
 
 def test_a_turn_by_its_number_or_itself() -> None:

@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from homing import errors
-from homing.core import accumulate, affinity, frames, heads, problems, retry, sse, telemetry, timers, tool_calls
+from homing.core import (
+    accumulator,
+    affinity,
+    browser_events,
+    fast_heads,
+    retry,
+    server_errors,
+    sse,
+    telemetry,
+    timers,
+    tool_calls,
+)
+from homing.core.environment import COLD_START_TIMEOUT, MAX_RESPONSE_BYTES
 from homing.core.hooks import Hooks, Retrying
-from homing.core.settings import COLD_START_TIMEOUT, MAX_RESPONSE_BYTES
 from homing.core.telemetry import Telemetry
 from homing.core.timers import Timeout
 from homing.integrations.fastapi import LINGER
@@ -81,10 +92,10 @@ def test_every_size_limit_is_the_code_s() -> None:
     assert f"up to {timers.LATE_BYTES >> 20} MiB more is read" in text
     assert f"| a line, or an event, of a stream | {sse.MAX_LINE >> 20} MiB |" in text
     assert sse.MAX_LINE == sse.MAX_EVENT
-    assert f"| choices of a reply | {accumulate.MAX_CHOICES}," in text
+    assert f"| choices of a reply | {accumulator.MAX_CHOICES}," in text
     assert f"| tool calls of a choice | {tool_calls.MAX_TOOL_CALLS} |" in text
-    assert f"| {heads.MAX_HEADS}; with an" in text
-    assert f"Of an error's body {problems.MAX_ERROR_BODY >> 20} MiB is read" in text
+    assert f"| {fast_heads.MAX_HEADS}; with an" in text
+    assert f"Of an error's body {server_errors.MAX_ERROR_BODY >> 20} MiB is read" in text
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Timeout), ids=lambda field: field.name)
@@ -123,11 +134,11 @@ def test_every_measurement_and_verdict_is_in_the_tables() -> None:
 
 def test_every_event_for_browsers_is_in_the_table_and_heard_by_the_page() -> None:
     described = rows(page("chatbot.md").partition("## A reply that outlives")[0]).keys()
-    listed = set(re.findall(r"^    (\w+) ", frames.__doc__ or "", re.MULTILINE))
+    listed = set(re.findall(r"^    (\w+) ", browser_events.__doc__ or "", re.MULTILINE))
     script = (DOCS.parent / "examples" / "chatbot" / "static" / "api.js").read_text()
     heard = set(re.findall(r'"(\w+)"', re.findall(r"for \(const kind of \[(.*?)\]", script)[0]))
     assert described == listed == heard
-    assert f"a comment every {frames.KEEP_ALIVE_EVERY:g} s" in prose("chatbot.md")
+    assert f"a comment every {browser_events.KEEP_ALIVE_EVERY:g} s" in prose("chatbot.md")
     assert f"nobody has followed for {LINGER:g} s" in prose("chatbot.md")
 
 

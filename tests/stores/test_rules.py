@@ -13,10 +13,10 @@ from homing.errors import ConfigurationError, VersionConflict
 from homing.stores import Page
 from homing.stores.rules import (
     START,
-    Change,
-    Head,
+    Commit,
     Position,
     Row,
+    StoredState,
     checked_moment,
     decode,
     encode,
@@ -38,9 +38,9 @@ json_values = st.recursive(
 )
 
 
-def change(**arguments: Any) -> Change:
+def change(**arguments: Any) -> Commit:
     defaults: dict[str, Any] = {"expected_version": 0, "header": None, "keep": None, "turns": ()}
-    return Change.checked("c", **{**defaults, **arguments})
+    return Commit.checked("c", **{**defaults, **arguments})
 
 
 @settings(deadline=None)
@@ -87,7 +87,7 @@ def test_the_turn_that_is_wrong_is_named() -> None:
 @given(st.integers(0, 20), st.none() | st.integers(0, 20), st.integers(0, 5), st.integers(1, 2**40))
 def test_a_plan_keeps_and_appends(present: int, keep: int | None, new: int, version: int) -> None:
     asked = change(expected_version=version, keep=keep, turns=[{}] * new)
-    head = Head(version, present)
+    head = StoredState(version, present)
     if keep is not None and keep > present:
         with pytest.raises(ConfigurationError, match=f"keep={keep}, but the conversation has {present}"):
             asked.against(head)
@@ -101,12 +101,12 @@ def test_a_plan_keeps_and_appends(present: int, keep: int | None, new: int, vers
 @pytest.mark.parametrize(
     ("expected", "head", "says"),
     [
-        (0, Head(7, 1), "exists already. Load it and build on version 7"),
-        (6, Head(7, 1), "expected version 6, found 7. Load it again"),
+        (0, StoredState(7, 1), "exists already. Load it and build on version 7"),
+        (6, StoredState(7, 1), "expected version 6, found 7. Load it again"),
         (6, None, "was deleted"),
     ],
 )
-def test_a_conflict_says_what_to_do(expected: int, head: Head | None, says: str) -> None:
+def test_a_conflict_says_what_to_do(expected: int, head: StoredState | None, says: str) -> None:
     with pytest.raises(VersionConflict, match=says) as caught:
         change(expected_version=expected).against(head)
     assert (caught.value.expected, caught.value.found) == (expected, head.version if head else None)

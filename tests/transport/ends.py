@@ -12,7 +12,7 @@ import httpx
 
 from homing._async.transport import AsyncTransport
 from homing._sync.transport import Transport
-from homing.core.call import EXTENSION, Call
+from homing.core.request_control import EXTENSION, RequestControl
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class End(Protocol):
     library: str
     portal: Any
 
-    def open(self, method: str, url: str, *, call: Call | None = None, **options: Any) -> httpx.Response: ...
+    def open(self, method: str, url: str, *, call: RequestControl | None = None, **options: Any) -> httpx.Response: ...
     def next(self, response: httpx.Response) -> bytes: ...
     def read(self, response: httpx.Response) -> bytes: ...
     def close(self, response: httpx.Response) -> None: ...
@@ -38,7 +38,7 @@ def request(end: End, method: str, url: str, **options: Any) -> httpx.Response:
     return response
 
 
-def build(call: Call | None, options: dict[str, Any]) -> dict[str, Any]:
+def build(call: RequestControl | None, options: dict[str, Any]) -> dict[str, Any]:
     options.setdefault("timeout", 10.0)
     extensions = dict(options.pop("extensions", {}))
     if call is not None:
@@ -56,7 +56,7 @@ class SyncEnd:
         self.portal: Any = None
         self._client = httpx.Client(transport=transport, trust_env=False)
 
-    def open(self, method: str, url: str, *, call: Call | None = None, **options: Any) -> httpx.Response:
+    def open(self, method: str, url: str, *, call: RequestControl | None = None, **options: Any) -> httpx.Response:
         request = self._client.build_request(method, url, **build(call, options))
         return self._client.send(request, stream=True)
 
@@ -94,7 +94,7 @@ class AsyncEnd:
         self.portal: Any = self._loop.__enter__()
         self._client = httpx.AsyncClient(transport=transport, trust_env=False)
 
-    def open(self, method: str, url: str, *, call: Call | None = None, **options: Any) -> httpx.Response:
+    def open(self, method: str, url: str, *, call: RequestControl | None = None, **options: Any) -> httpx.Response:
         content = options.get("content")
         if content is not None and not isinstance(content, (bytes, str)):
             options["content"] = _as_async(content)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from homing.core.call import Aborted, Call
+from homing.core.request_control import Aborted, RequestControl
 
 from .ends import OURS, Background, End, request
 from .peers import CHUNKED, END, PATIENCE, Peer, Server, answer, chunk
@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-class LateCall(Call):
+class LateCall(RequestControl):
     """Has its deadline just behind the connect, which may be slow on a busy machine."""
 
     def restart(self) -> None:
@@ -66,7 +66,7 @@ def test_deadline_moves_while_the_body_streams(ours: End, serve: Serve) -> None:
     """langchain#36949, pi#5558: the limit belongs to the gap, and moves with every chunk."""
     clock = Clock()
     server = serve(one_chunk)
-    call = Call(deadline=clock.now + PATIENCE, clock=clock)
+    call = RequestControl(deadline=clock.now + PATIENCE, clock=clock)
     response = ours.open("GET", server.url, call=call)
     assert ours.next(response) == b"hello"
     call.deadline = clock.now + 0.05
@@ -86,7 +86,7 @@ def test_deadline_may_move_further_away(ours: End, serve: Serve, background: Bac
         late.wait(PATIENCE)
         peer.send(chunk(b"two") + END)
 
-    call = Call(deadline=time.monotonic() + 0.3)
+    call = RequestControl(deadline=time.monotonic() + 0.3)
     response = ours.open("GET", serve(script).url, call=call)
     assert ours.next(response) == b"one"
     old = call.deadline
@@ -100,7 +100,7 @@ def test_deadline_may_move_further_away(ours: End, serve: Serve, background: Bac
 
 
 def test_infinite_deadline_is_none(ours: End, server: Server) -> None:
-    assert request(ours, "GET", server.url, call=Call(deadline=float("inf")), timeout=None).content == b"ok"
+    assert request(ours, "GET", server.url, call=RequestControl(deadline=float("inf")), timeout=None).content == b"ok"
 
 
 def test_deadline_takes_the_place_of_the_read_timeout(ours: End, serve: Serve) -> None:
@@ -113,7 +113,7 @@ def test_deadline_takes_the_place_of_the_read_timeout(ours: End, serve: Serve) -
         peer.send(answer())
         peer.wait_closed()
 
-    call = Call(deadline=time.monotonic() + PATIENCE)
+    call = RequestControl(deadline=time.monotonic() + PATIENCE)
     timeout = httpx.Timeout(PATIENCE, read=0.01)
     assert request(ours, "GET", serve(script).url, call=call, timeout=timeout).content == b"ok"
 
@@ -131,7 +131,7 @@ def test_what_has_arrived_is_delivered_after_the_deadline(ours: End, serve: Serv
         peer.wait_closed()
 
     clock = Clock()
-    call = Call(clock=clock)
+    call = RequestControl(clock=clock)
     response = ours.open("GET", serve(script).url, call=call)
     assert ours.next(response) == b"one"
     go.set()
@@ -178,14 +178,14 @@ def test_not_sent_while_connecting(ours: End) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    call = Call()
+    call = RequestControl()
     with pytest.raises(httpx.ConnectError):
         ours.open("GET", f"http://127.0.0.1:{port}", call=call)
     assert call.sent_at is None
 
 
 def test_one_call_serves_several_attempts(ours: End, server: Server) -> None:
-    call = Call()
+    call = RequestControl()
     for _ in range(3):
         assert request(ours, "GET", server.url, call=call).content == b"ok"
     assert server.accepted == 1
@@ -211,7 +211,7 @@ def test_abort_before_the_answer(ours: End, serve: Serve, background: Background
         peer.wait_closed()
 
     server = serve(script)
-    call = Call()
+    call = RequestControl()
     step = background.start(ours.open, "GET", server.url, call=call, timeout=None)
     server.wait(lambda s: len(s.requests) == 1)
     call.abort()
@@ -223,7 +223,7 @@ def test_abort_before_the_answer(ours: End, serve: Serve, background: Background
 
 def test_abort_within_the_body(ours: End, serve: Serve, background: Background) -> None:
     server = serve(one_chunk)
-    call = Call()
+    call = RequestControl()
     response = ours.open("GET", server.url, call=call, timeout=None)
     assert ours.next(response) == b"hello"
     step = background.start(ours.next, response)
@@ -236,7 +236,7 @@ def test_abort_within_the_body(ours: End, serve: Serve, background: Background) 
 
 def test_abort_between_reads(ours: End, serve: Serve) -> None:
     server = serve(one_chunk)
-    call = Call()
+    call = RequestControl()
     response = ours.open("GET", server.url, call=call)
     assert ours.next(response) == b"hello"
     call.abort()
@@ -258,7 +258,7 @@ def test_abort_of_a_connection_used_before(ours: End, serve: Serve, background: 
 
     server = serve(script)
     request(ours, "GET", server.url)
-    call = Call()
+    call = RequestControl()
     step = background.start(ours.open, "POST", server.url, content=b"x", call=call, timeout=None)
     server.wait(lambda s: len(s.requests) == 1)
     call.abort()
@@ -277,7 +277,7 @@ def test_abort_while_writing(ours: End, serve: Serve, background: Background) ->
         done.wait(PATIENCE)
 
     url = serve(deaf).url
-    call = Call()
+    call = RequestControl()
     step = background.start(ours.open, "POST", url, content=b"x" * 30_000_000, call=call, timeout=None)
     try:
         assert begun.wait(PATIENCE)
@@ -315,7 +315,7 @@ def test_abort_while_connecting(ours: End, background: Background) -> None:
     assert ours.transport.pool.in_use == 0
 
 
-class WatchedCall(Call):
+class WatchedCall(RequestControl):
     """Tells when the transport is about to block, and when it has sent the request."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -335,7 +335,7 @@ class WatchedCall(Call):
 
 def test_abort_within_the_tls_handshake(ours: End, serve: Serve, background: Background) -> None:
     server = serve(lambda peer: peer.wait_closed())  # takes the ClientHello and says nothing
-    call = Call()
+    call = RequestControl()
     url = server.url.replace("http:", "https:")
     step = background.start(ours.open, "GET", url, call=call, timeout=None)
     server.wait(lambda s: s.accepted == 1)
@@ -364,7 +364,7 @@ def test_abort_while_waiting_for_a_connection(
 
 
 def test_aborted_before_it_begins(ours: End, server: Server) -> None:
-    call = Call()
+    call = RequestControl()
     call.abort()
     with aborted():
         ours.open("GET", server.url, call=call)
@@ -374,7 +374,7 @@ def test_aborted_before_it_begins(ours: End, server: Server) -> None:
 
 def test_abort_after_the_end_spares_the_connection(ours: End, server: Server) -> None:
     """The connection may serve somebody else by now."""
-    call = Call()
+    call = RequestControl()
     request(ours, "GET", server.url, call=call)
     call.abort()
     assert request(ours, "GET", server.url).content == b"ok"
@@ -383,7 +383,7 @@ def test_abort_after_the_end_spares_the_connection(ours: End, server: Server) ->
 
 def test_abort_before_the_close_keeps_the_connection_out_of_the_pool(ours: End, serve: Serve) -> None:
     server = serve(CHUNKED + chunk(b"hello") + END)
-    call = Call()
+    call = RequestControl()
     response = ours.open("GET", server.url, call=call)
     ours.next(response)
     call.abort()
@@ -393,7 +393,7 @@ def test_abort_before_the_close_keeps_the_connection_out_of_the_pool(ours: End, 
 
 
 def test_repr_tells_the_state() -> None:
-    assert repr(Call(deadline=3.0)) == "<Call deadline=3.0 sent_at=None aborted=False>"
+    assert repr(RequestControl(deadline=3.0)) == "<Call deadline=3.0 sent_at=None aborted=False>"
 
 
 # the body's own way out

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from homing._sync.transport import Transport
-from homing.core.call import EXTENSION
-from homing.core.transport import SOCKET_OPTIONS, as_httpx_error, covers, keepalive_options, origin_of
+from homing.core.request_control import EXTENSION
+from homing.core.transport_policy import SOCKET_OPTIONS, as_httpx_error, covers, keepalive_options, origin_of
 from homing.errors import ConfigurationError
 
 PROXY = "http://proxy:3128"

@@ -18,8 +18,8 @@ import trustme
 
 from homing._async.transport import AsyncTransport
 from homing._sync.transport import Transport
-from homing.core.call import Call
-from homing.core.transport import KEEPALIVE_EXPIRY, STALE_NOTICE, numeric
+from homing.core.request_control import RequestControl
+from homing.core.transport_policy import KEEPALIVE_EXPIRY, STALE_NOTICE, numeric
 from homing.errors import ConfigurationError
 
 from .ends import OURS, Background, End, request
@@ -126,7 +126,7 @@ def test_server_that_dies_at_work_is_not_stale(ours: End, serve: Serve) -> None:
     call = WatchedCall(clock)
 
     server = serve(Ambush(slowly))
-    request(ours, "POST", server.url, content=b"one", call=Call(clock=clock))
+    request(ours, "POST", server.url, content=b"one", call=RequestControl(clock=clock))
     with pytest.raises(httpx.RemoteProtocolError):
         ours.open("POST", server.url, content=b"two", call=call)
     assert server.accepted == 1
@@ -362,7 +362,7 @@ def test_tls_abort_and_deadline(
     end = ours_with(kind, verify=trusting)
     server = serve_tls(script)
     clock = Clock()
-    call = Call(clock=clock)
+    call = RequestControl(clock=clock)
     response = end.open("GET", server.url, call=call, timeout=None)
     assert end.next(response) == b"hello"
     call.deadline = clock.now + 0.05
@@ -370,7 +370,7 @@ def test_tls_abort_and_deadline(
         end.next(response)
     server.wait(lambda s: s.accepted == 1 and s.open == 0)
 
-    call = Call()
+    call = RequestControl()
     response = end.open("GET", server.url, call=call, timeout=None)
     assert end.next(response) == b"hello"
     step = background.start(end.next, response)

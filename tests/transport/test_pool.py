@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from homing.core.pool import Pool, Ticket
+from homing.core.pool import Pool, PoolRequest
 
 HERE = ("http", "here", 80)
 THERE = ("http", "there", 80)
@@ -18,13 +18,13 @@ class Book:
     def __init__(self, max_connections: int | None = None, keepalive_expiry: float = 4.0) -> None:
         self.closed: list[str] = []
         self.woken = 0
-        self.tickets: list[Ticket[str]] = []
+        self.tickets: list[PoolRequest[str]] = []
         self.pool: Pool[str] = Pool(
             max_connections=max_connections, keepalive_expiry=keepalive_expiry, close=self.closed.append
         )
 
-    def ask(self, origin: tuple[str, str, int] = HERE, *, now: float = 0.0, fresh: bool = False) -> Ticket[str]:
-        ticket: Ticket[str] = Ticket(origin, self.wake)
+    def ask(self, origin: tuple[str, str, int] = HERE, *, now: float = 0.0, fresh: bool = False) -> PoolRequest[str]:
+        ticket: PoolRequest[str] = PoolRequest(origin, self.wake)
         self.tickets.append(ticket)
         self.pool.checkout(ticket, now=now, fresh=fresh)
         return ticket
@@ -203,7 +203,7 @@ def test_threads_never_share_a_connection() -> None:
     def work() -> None:
         for _ in range(300):
             served = threading.Event()
-            ticket: Ticket[str] = Ticket(HERE, served.set)
+            ticket: PoolRequest[str] = PoolRequest(HERE, served.set)
             book.pool.checkout(ticket, now=0.0)
             assert served.wait(10)
             name = ticket.connection

@@ -8,22 +8,22 @@ import socket
 import httpcore
 import pytest
 
-from homing._sync.concurrency import Alarm
+from homing._sync.concurrency import WakeEvent
 from homing._sync.connection import Wire
 from homing._sync.network import Socket
-from homing.core.call import Aborted, Call
+from homing.core.request_control import Aborted, RequestControl
 
 PATIENCE = 10.0
 MOMENT = 0.01
 
 
 def test_an_alarm_that_is_rung_twice_wakes_once() -> None:
-    alarm = Alarm()
-    assert not alarm.wait(MOMENT)
-    alarm.ring()
-    alarm.ring()
-    assert alarm.wait(PATIENCE)
-    assert not alarm.wait(MOMENT)
+    wake_event = WakeEvent()
+    assert not wake_event.wait(MOMENT)
+    wake_event.set()
+    wake_event.set()
+    assert wake_event.wait(PATIENCE)
+    assert not wake_event.wait(MOMENT)
 
 
 def test_a_closed_socket_is_not_waited_for() -> None:
@@ -49,7 +49,7 @@ def test_a_connection_that_breaks_for_an_abort_says_so() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     wire = Wire(Socket(ours))
-    call = Call()
+    call = RequestControl()
     wire.begin(call, PATIENCE)
     call.abort()
     with pytest.raises(Aborted):

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import Unpack, assert_type
 
-from homing.core.chunks import STREAM_END, StreamEnd, parse_answer, parse_event
-from homing.core.parsed import parse_completion
+from homing.core.chunks import STREAM_END, StreamEnd, parse_event, parse_response
 from homing.core.sse import Event
+from homing.core.structured_output import parse_completion
 from homing.types import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -60,7 +60,7 @@ def test_parse_event_is_narrowed() -> None:
 
 def test_parsed_content_has_the_callers_type() -> None:
     body = b'{"choices":[{"message":{"content":"{\\"name\\":\\"Oslo\\"}"}}]}'
-    completion = assert_type(parse_answer(body, ChatCompletion), ChatCompletion)
+    completion = assert_type(parse_response(body, ChatCompletion), ChatCompletion)
     parsed = assert_type(parse_completion(completion, City), ParsedChatCompletion[City])
     assert assert_type(parsed.choices[0].message.parsed, City | None) == City(name="Oslo")
     assert assert_type(completion.choices[0].message.reasoning, str | None) is None

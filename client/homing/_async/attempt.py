@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import httpx
 
-from ..core.call import EXTENSION, Aborted, Call, Expired
-from ..core.cookies import spare, without
-from ..core.failures import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target, shown_host, too_large
+from ..core.cookies import exclude_our_cookies, without
 from ..core.interrupts import raise_interrupt
 from ..core.options import Options
-from ..core.problems import MAX_ERROR_BODY, invalid_answer, is_error, status_error, stream_error
 from ..core.redact import Secrets, redacted_response, secrets_in
 from ..core.request import Request
+from ..core.request_control import EXTENSION, Aborted, Expired, RequestControl
+from ..core.server_errors import MAX_ERROR_BODY, invalid_response, is_error, status_error, stream_error
 from ..core.telemetry import replica_of
 from ..core.timers import Timers
+from ..core.transport_errors import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target, shown_host, too_large
 from ..errors import APIError, APIResponseValidationError, ConfigurationError
 from .body import AsyncBody, AsyncPieces
-from .concurrency import Guard, shielded
+from .concurrency import CallGuard, shielded
 from .transport import BODY
 
 DRAIN = 1.0
@@ -28,13 +28,13 @@ DRAIN = 1.0
 
 
 @dataclass(frozen=True)
-class AsyncChannel:
+class AsyncEndpoint:
     """The way to one server: settings and connections."""
 
     options: Options
     http: httpx.AsyncClient
     watched: bool
-    """Whether the connections look at the `Call` themselves, as those of our own transport do."""
+    """Whether the connections look at the `RequestControl` themselves, as those of our own transport do."""
 
 
 class AsyncAttempt:
@@ -42,8 +42,8 @@ class AsyncAttempt:
 
     __slots__ = (
         "_body",
-        "_call",
-        "_channel",
+        "_control",
+        "_endpoint",
         "_guard",
         "_limit",
         "_options",
@@ -57,21 +57,21 @@ class AsyncAttempt:
         "stopped",
     )
 
-    def __init__(self, channel: AsyncChannel, *, ends_at: float | None) -> None:
+    def __init__(self, endpoint: AsyncEndpoint, *, ends_at: float | None) -> None:
         """``ends_at`` is when the call as a whole has to be over, on the options' clock."""
         self.response: httpx.Response | None = None
         self.content = b""
         self.secrets = Secrets()
-        self.started = channel.options.clock()
+        self.started = endpoint.options.clock()
         self.stopped = False
         self.received = 0
         """Bytes of the reply so far, and of the attempts before that it is put together from."""
         self._limit = math.inf
-        self._channel = channel
-        self._options = channel.options
+        self._endpoint = endpoint
+        self._options = endpoint.options
         self.ends_at = ends_at
-        self._call = Call(clock=self._options.clock)
-        self._guard: Guard | None = None
+        self._control = RequestControl(clock=self._options.clock)
+        self._guard: CallGuard | None = None
         self._body: AsyncBody | AsyncPieces | None = None
         self._timers = Timers(self._options.timeout, now=self.started)
 
@@ -95,7 +95,7 @@ class AsyncAttempt:
             if response.is_success:
                 if self._options.placement == "balanced":
                     replica = replica_of(response.headers)
-                    self._options.learnt.replicas.seen(key, replica, self._options.clock())
+                    self._options.server_state.replicas.seen(key, replica, self._options.clock())
                 return await self._refuse_what_is_no_stream(response) if request.stream else None
             failure = await self.read_whole(limit=MAX_ERROR_BODY)
             await self.release()
@@ -135,7 +135,7 @@ class AsyncAttempt:
             raise too_large(received, self._limit)
         timers = self._timers
         timers.heard(now, progress=progress, size=size)
-        self._call.deadline = timers.deadline
+        self._control.deadline = timers.deadline
 
     async def read_whole(self, *, limit: int | None) -> Exception | None:
         """Read the body into `content`; return what went wrong. With a ``limit`` the rest is left unread."""
@@ -160,7 +160,7 @@ class AsyncAttempt:
     async def drain(self) -> None:
         """Read to the end of the body, which is a few bytes away, so that the connection can be used again."""
         clock = self._options.clock
-        self._call.deadline = deadline = clock() + DRAIN
+        self._control.deadline = deadline = clock() + DRAIN
         try:
             while await self.read() is not None and clock() < deadline:
                 pass
@@ -190,12 +190,12 @@ class AsyncAttempt:
         guard = self._guard
         if guard is not None:
             guard.abort()
-        self._call.abort()
+        self._control.abort()
 
     def finalize(self) -> None:
         """End an attempt that nobody refers to any more. For finalizers: in any thread, takes no lock."""
         self.stopped = True
-        self._call.aborted = True
+        self._control.aborted = True
         if isinstance(self._body, AsyncBody):
             self._body.finalize()
         elif self._guard is not None:
@@ -211,33 +211,33 @@ class AsyncAttempt:
         if failure is None and is_error(self.content):
             failure = stream_error(self.content, secrets=self.secrets)
         what = f"asked for an event stream, got {kind}"
-        return failure or invalid_answer(what, self.content, secrets=self.secrets)
+        return failure or invalid_response(what, self.content, secrets=self.secrets)
 
     async def _open(
         self, request: Request, url: str, headers: dict[str, str], content: bytes | None, home: str | None
     ) -> Exception | None:
         clock = self._options.clock
-        memory = self._options.learnt.cookies
+        memory = self._options.server_state.cookies
         timeout = request.timeout
         now = self.started = clock()
-        self._call = call = Call(clock=clock)
-        self._guard = guard = None if self._channel.watched else Guard(call)
+        self._control = control = RequestControl(clock=clock)
+        self._guard = guard = None if self._endpoint.watched else CallGuard(control)
         self._timers = Timers(timeout, now=now, ends_at=self.ends_at)
         self.response = None
-        call.deadline = self._timers.deadline
+        control.deadline = self._timers.deadline
         limit = request.max_response_bytes
         self._limit = self._options.max_response_bytes if limit is None else limit
         if self.stopped:
             raise Aborted
-        if self._channel.http.is_closed:
+        if self._endpoint.http.is_closed:
             return ConfigurationError("this client has been closed: make a new one, or close it later")
         left = self._timers.deadline - now
         cookies = memory.of(request.caller(self._options), home) if memory and home is not None else None
-        if not self._channel.watched:
-            theirs = self._channel.http.cookies.jar
-            spare(theirs)
+        if not self._endpoint.watched:
+            theirs = self._endpoint.http.cookies.jar
+            exclude_our_cookies(theirs)
             cookies = cookies and without(cookies, theirs)
-        sent = self._channel.http.build_request(
+        sent = self._endpoint.http.build_request(
             request.method,
             url,
             headers=headers,
@@ -245,7 +245,7 @@ class AsyncAttempt:
             params=request.all_query(self._options) or None,
             cookies=cookies,
             extensions={
-                EXTENSION: call,
+                EXTENSION: control,
                 **({} if guard is None else guard.extensions),
                 "timeout": {
                     "connect": timeout.connect,
@@ -255,13 +255,13 @@ class AsyncAttempt:
                 },
             },
         )
-        self.secrets = secrets_in(sent, self._channel.http)
+        self.secrets = secrets_in(sent, self._endpoint.http)
         try:
             if guard is None:
-                response = await self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
+                response = await self._endpoint.http.send(sent, stream=True, auth=None, follow_redirects=False)
             else:
                 response = await guard.run(
-                    lambda: self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
+                    lambda: self._endpoint.http.send(sent, stream=True, auth=None, follow_redirects=False)
                 )
         except (Expired, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             if self.stopped:

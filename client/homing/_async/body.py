@@ -10,12 +10,12 @@ from typing import cast
 import httpcore
 import httpx
 
-from ..core.call import Aborted
-from ..core.decoding import slice_size
-from ..core.framing import LAST_CHUNK, ChunkedBody
-from ..core.transport import CHUNKED, as_httpx_error
+from ..core.chunked import LAST_CHUNK, ChunkedDecoder
+from ..core.content_encoding import slice_size
+from ..core.request_control import Aborted
+from ..core.transport_policy import CHUNKED, as_httpx_error
 from .concurrency import shielded
-from .connection import AsyncAnswer, AsyncConnection, AsyncContent
+from .connection import AsyncConnection, AsyncContent, AsyncReceivedHead
 from .network import AsyncBodyStream, breathe
 
 IN_A_ROW = 64
@@ -34,7 +34,7 @@ class AsyncBody(AsyncBodyStream):
     def __init__(
         self,
         connection: AsyncConnection,
-        answer: AsyncAnswer,
+        answer: AsyncReceivedHead,
         release: Callable[[AsyncConnection], None],
         dropped: deque[AsyncConnection],
     ) -> None:
@@ -48,7 +48,7 @@ class AsyncBody(AsyncBodyStream):
         self._begun = False
         self._in_a_row = 0
         framing = answer.framing
-        self._chunks = ChunkedBody() if framing == CHUNKED else None
+        self._chunks = ChunkedDecoder() if framing == CHUNKED else None
         self._left = framing if answer.response is None and framing >= 0 else None
         self._parts = _parts(answer)
 
@@ -83,7 +83,7 @@ class AsyncBody(AsyncBodyStream):
             self._begun = False
             return b""
         except BaseException as error:
-            aborted = self._wire.call.aborted
+            aborted = self._wire.control.aborted
             await self.aclose()
             translated = Aborted() if aborted and isinstance(error, httpcore.ReadError) else as_httpx_error(error)
             if translated is error:
@@ -105,7 +105,7 @@ class AsyncBody(AsyncBodyStream):
         self._left = left - len(data)
         return data
 
-    async def _is_over(self, chunks: ChunkedBody) -> bool:
+    async def _is_over(self, chunks: ChunkedDecoder) -> bool:
         """Tell whether a plain exchange's body ends here, as nearly all do."""
         if self._answer.response is not None or chunks.fault is not None:
             return False
@@ -156,7 +156,7 @@ class AsyncBody(AsyncBodyStream):
         finally:
             self._release(self._connection)
 
-    async def _hand_over(self, chunks: ChunkedBody) -> None:
+    async def _hand_over(self, chunks: ChunkedDecoder) -> None:
         """Leave what remains of the body to h11."""
         if chunks.fault is not None:
             raise httpcore.RemoteProtocolError(chunks.fault)
@@ -248,6 +248,6 @@ class AsyncPieces:
             await close()
 
 
-def _parts(answer: AsyncAnswer) -> AsyncIterator[bytes]:
+def _parts(answer: AsyncReceivedHead) -> AsyncIterator[bytes]:
     """Return the body as httpcore reads it; none of a plain exchange."""
     return cast("AsyncIterator[bytes]", answer.response.stream if answer.response else AsyncContent(b"")).__aiter__()

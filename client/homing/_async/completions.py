@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
-from ..core.accumulate import Accumulator
+from ..core.accumulator import Accumulator
 from ..core.completion_request import chat_request, choices_asked_for, split_call_options
 from ..core.encode import message_list
-from ..core.interrupts import import_whole
+from ..core.interrupts import import_uninterrupted
+from ..core.not_given import NOT_GIVEN, NotGiven
 from ..core.options import AffinityChoice
-from ..core.redact import veil, veiled
+from ..core.redact import as_secret_mapping, protect_secrets
+from ..core.response_format import check_model
 from ..core.resume_style import ResumeChoice
-from ..core.schema import check_model
-from ..core.sentinel import NOT_GIVEN, NotGiven
 from ..core.timers import Timeout
 from ..types import ChatCompletion
-from .exchange import AsyncExchange
-from .raw import AsyncRawCompletions
+from .call import AsyncCall
+from .raw_response import AsyncRawCompletions
 from .stream import AsyncChatStream, AsyncStream
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ class AsyncCompletions:
         **params: Unpack[CompletionParams],
     ) -> ChatCompletion | AsyncStream:
         """Ask for a completion. With ``stream=True`` returns when the server has accepted the request."""
-        extra_headers, extra_query = veiled(extra_headers), veiled(extra_query)
-        exchange = self._exchange(
+        extra_headers, extra_query = as_secret_mapping(extra_headers), as_secret_mapping(extra_query)
+        call = self._call(
             messages,
             model,
             {
@@ -155,8 +155,8 @@ class AsyncCompletions:
             stream=stream,
         )
         if stream:
-            return await AsyncStream(exchange).open()
-        return await exchange.answer(ChatCompletion)
+            return await AsyncStream(call).open()
+        return await call.answer(ChatCompletion)
 
     def stream(
         self,
@@ -170,9 +170,9 @@ class AsyncCompletions:
 
         The request goes out with the first event asked for.
         """
-        veil(params)
-        exchange = self._exchange(messages, model, {**params, "response_format": response_format}, stream=True)
-        return AsyncChatStream(exchange, response_format=response_format if isinstance(response_format, type) else None)
+        protect_secrets(params)
+        call = self._call(messages, model, {**params, "response_format": response_format}, stream=True)
+        return AsyncChatStream(call, response_format=response_format if isinstance(response_format, type) else None)
 
     async def parse(
         self,
@@ -188,29 +188,29 @@ class AsyncCompletions:
         the token limit, `ContentFilterFinishReasonError`, and `APIResponseValidationError` when the
         model's text does not fit.
         """
-        import_whole("homing.core.parsed")
-        from ..core.parsed import parse_completion  # few need it, and it builds models
+        import_uninterrupted("homing.core.structured_output")
+        from ..core.structured_output import parse_completion  # few need it, and it builds models
 
-        veil(params)
+        protect_secrets(params)
         check_model(response_format)
-        exchange = self._exchange(messages, model, {**params, "response_format": response_format}, stream=False)
-        return parse_completion(await exchange.answer(ChatCompletion), response_format)
+        call = self._call(messages, model, {**params, "response_format": response_format}, stream=False)
+        return parse_completion(await call.answer(ChatCompletion), response_format)
 
-    def _exchange(
+    def _call(
         self,
         messages: Iterable[Any],
         model: str | None,
         params: Mapping[str, Any],
         *,
         stream: bool,
-    ) -> AsyncExchange:
+    ) -> AsyncCall:
         client = self._client
         options = client._options
         plain = message_list(messages)
-        encoded = options.learnt.histories.encode(plain)
+        encoded = options.server_state.histories.encode(plain)
         params = dict(params)
         affinity, affinity_key = params.pop("affinity", None), params.pop("affinity_key", None)
-        strategy, key = options.loose_key(plain, encoded, affinity, affinity_key)
+        strategy, key = options.stateless_key(plain, encoded, affinity, affinity_key)
         call_options = split_call_options(params)
         request = chat_request(
             options,
@@ -223,7 +223,7 @@ class AsyncCompletions:
             **call_options,
         )
         response_format = params.get("response_format")
-        return client._exchange(
+        return client._call(
             request,
             accumulate=functools.partial(
                 Accumulator,

@@ -16,11 +16,11 @@ import anyio.to_thread
 import httpx
 
 from .._sockets.runs import on_this_run, running_trio
-from ..core.call import Aborted, Call, Expired, hang_up, socket_of
+from ..core.request_control import Aborted, Expired, RequestControl, shutdown_socket, socket_of
 from ..core.timers import LATE_GRACE
 
 if TYPE_CHECKING:
-    from ..core.tool_run import Job
+    from ..core.tool_run import ToolInvocation
     from ..core.tools import Tool
     from ..stores.base import AsyncStore, Store
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Alarm:
+class WakeEvent:
     """Wakes one waiting task; may be rung from any thread, before it waits, and any number of times."""
 
     def __init__(self) -> None:
         self._wake: Callable[[], None] | None = None
         self._rung = False
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake the waiter, or the next one to come."""
         self._rung = True
         wake = self._wake
@@ -61,7 +61,7 @@ class Alarm:
         return rung
 
 
-def current() -> object:
+def current_runner() -> object:
     """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
     return (threading.get_ident(), anyio.get_current_task().id)
 
@@ -78,7 +78,7 @@ async def shielded(action: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("a shield is never cancelled")  # pragma: no cover
 
 
-async def to_the_end(action: Callable[[], Awaitable[T]]) -> T:
+async def run_to_completion(action: Callable[[], Awaitable[T]]) -> T:
     """Carry ``action`` through although the task is being cancelled; the cancellation is delivered afterwards.
 
     A shield holds against anyio's cancel scopes and trio's, but not against asyncio's own
@@ -101,19 +101,19 @@ async def to_the_end(action: Callable[[], Awaitable[T]]) -> T:
     raise cancelled
 
 
-async def without_signals(action: Callable[[], Awaitable[T]]) -> T:
+async def defer_signals(action: Callable[[], Awaitable[T]]) -> T:
     """Do ``action``. (Its twin keeps signals waiting, whose handlers would raise in the middle of it.)"""
     return await action()
 
 
-def face(store: AnyStore) -> AsyncStore:
+def store_for_client(store: AnyStore) -> AsyncStore:
     """Return the face of ``store`` that this client speaks to. Raises `ConfigurationError` for what is no store."""
     from ..stores.threaded import as_async
 
     return as_async(store)
 
 
-class Crew:
+class ToolRunner:
     """Runs the tools of a round at the same time, each within its own time limit.
 
     A coroutine function is a task, and is cancelled when its time is up. Any other function runs on a worker
@@ -125,7 +125,7 @@ class Crew:
         self._stop: Callable[[], None] | None = None
         self._stopped = False
 
-    async def work(self, jobs: Sequence[Job], *, at_once: int) -> None:
+    async def work(self, jobs: Sequence[ToolInvocation], *, at_once: int) -> None:
         """Run ``jobs``, at most ``at_once`` of them at a time; after `stop` some are left without a result."""
         with anyio.CancelScope() as scope:
             self._stop = on_this_run(scope.cancel)
@@ -144,7 +144,7 @@ class Crew:
         if stop is not None:
             stop()
 
-    async def _do(self, job: Job, slots: anyio.CapacityLimiter) -> None:
+    async def _do(self, job: ToolInvocation, slots: anyio.CapacityLimiter) -> None:
         assert job.tool is not None, "only what has a function is run"
         function = functools.partial(job.tool.function, **job.arguments)
         began = anyio.current_time()
@@ -170,12 +170,12 @@ class Crew:
             slots.release_on_behalf_of(job)
 
 
-class Guard:
-    """Time limits and cancellation for connections that do not watch a `Call` themselves: those of a
+class CallGuard:
+    """Time limits and cancellation for connections that do not watch a `RequestControl` themselves: those of a
     user's own ``http_client``, and httpx's for what our transport does not cover."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, control: RequestControl) -> None:
+        self._control = control
         self._scope: anyio.CancelScope | None = None
         self._socket: socket.socket | None = None
 
@@ -190,30 +190,30 @@ class Guard:
 
     async def run(self, action: Callable[[], Awaitable[T]]) -> T:
         """Do ``action``; raise `Expired` at the call's deadline, `Aborted` after `abort`."""
-        if self._call.aborted:
+        if self._control.aborted:
             raise Aborted
-        deadline = self._call.deadline
+        deadline = self._control.deadline
         with anyio.CancelScope() as scope:
             if deadline is not None:
-                scope.deadline = anyio.current_time() + max(LATE_GRACE, deadline - self._call.clock())
+                scope.deadline = anyio.current_time() + max(LATE_GRACE, deadline - self._control.clock())
             self._scope = scope
             try:
                 return await action()
             finally:
                 self._scope = None
-        if self._call.aborted:
+        if self._control.aborted:
             raise Aborted
         raise Expired
 
     def abort(self) -> None:
         """Break off what `run` is doing."""
-        self._call.abort()
+        self._control.abort()
         if self._scope is not None:
             self._scope.cancel()
 
     def finalize(self) -> None:
         """End the connection of a response that nobody refers to any more. For finalizers: takes no lock."""
-        hang_up(self._socket)
+        shutdown_socket(self._socket)
 
     def close(self) -> None:
         """Stop watching."""

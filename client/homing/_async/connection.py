@@ -10,11 +10,11 @@ import h11
 import httpcore
 import httpx
 
-from ..core.call import Aborted, Call
-from ..core.failures import HEAD_TOO_LARGE
-from ..core.framing import HeadEnd
-from ..core.heads import HEAD_LIMIT, MAX_HEADS, plain_answer, plain_request
-from ..core.transport import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
+from ..core.chunked import HeadEnd
+from ..core.fast_heads import HEAD_LIMIT, MAX_HEADS, plain_request, plain_response
+from ..core.request_control import Aborted, RequestControl
+from ..core.transport_errors import HEAD_TOO_LARGE
+from ..core.transport_policy import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
 from .network import AsyncSocket, breathe
 
 
@@ -38,7 +38,7 @@ class AsyncContent:
 
 
 class AsyncWire(httpcore.AsyncNetworkStream):
-    """The socket as httpcore's connection sees it, under the eyes of a `Call`.
+    """The socket as httpcore's connection sees it, under the eyes of a `RequestControl`.
 
     It stops at the end of every head, so that what follows can go past h11, and at the end of
     the body: what comes behind it would sit in h11's buffer and be taken for the answer to the
@@ -47,7 +47,7 @@ class AsyncWire(httpcore.AsyncNetworkStream):
 
     def __init__(self, socket: AsyncSocket) -> None:
         self.socket = socket
-        self.call = Call()
+        self.control = RequestControl()
         self._begin_state()
 
     def _begin_state(self) -> None:
@@ -64,13 +64,13 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         self._severed = False
         self._read_timeout: float | None = None
 
-    def begin(self, call: Call, read_timeout: float | None) -> None:
+    def begin(self, control: RequestControl, read_timeout: float | None) -> None:
         """Start an exchange. Raises `Aborted` when its call has been already."""
         self._begin_state()
         self._read_timeout = read_timeout
-        self.call = call
-        call.restart()
-        call.attach(self.socket.abort)
+        self.control = control
+        control.restart()
+        control.attach(self.socket.abort)
 
     async def send_plain(self, head: bytes, content: bytes, timeout: float | None) -> None:
         """Send a whole request."""
@@ -79,9 +79,9 @@ class AsyncWire(httpcore.AsyncNetworkStream):
 
     async def receive_head(self) -> bytes:
         """Return an answer's whole head, or as much as there is if it does not come to an end soon."""
-        call = self.call
+        control = self.control
         if self._written:
-            call.sent_at = call.clock()
+            control.sent_at = control.clock()
         head = b""
         while True:
             data = await self._receive_in_head()
@@ -135,10 +135,10 @@ class AsyncWire(httpcore.AsyncNetworkStream):
 
     def allowance(self) -> float | None:
         """Return the seconds that a read may block. Raises `Aborted` after the call has been."""
-        call = self.call
-        if call.aborted:
+        control = self.control
+        if control.aborted:
             raise Aborted
-        return call.allowance(self._read_timeout)
+        return control.allowance(self._read_timeout)
 
     async def receive(self) -> bytes:
         """Return what the socket has, waiting for it if it has nothing; ``b""`` at its end."""
@@ -147,10 +147,10 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         try:
             data = await self.socket.recv(self.allowance())
         except httpcore.ReadError:
-            if self.call.aborted:
+            if self.control.aborted:
                 raise Aborted from None
             raise
-        if not data and self.call.aborted:
+        if not data and self.control.aborted:
             raise Aborted
         return data
 
@@ -166,9 +166,9 @@ class AsyncWire(httpcore.AsyncNetworkStream):
                 data = self._at_most(self._left, data)
                 self._left -= len(data)
             return data
-        call = self.call
-        if call.sent_at is None and self._written:
-            call.sent_at = call.clock()
+        control = self.control
+        if control.sent_at is None and self._written:
+            control.sent_at = control.clock()
         data = await self._receive_in_head()
         if not data:
             return data
@@ -186,10 +186,10 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         if self._unread:
             await breathe()
         data = await self.receive()
-        call = self.call
-        if call.first_byte_at is None and data:
-            call.first_byte_at = call.clock()
-        late = call.is_late()
+        control = self.control
+        if control.first_byte_at is None and data:
+            control.first_byte_at = control.clock()
+        late = control.is_late()
         if late and self._late:
             raise httpcore.ReadTimeout
         self._late = late
@@ -205,19 +205,19 @@ class AsyncWire(httpcore.AsyncNetworkStream):
             await self._send(buffer, timeout)
 
     async def _send(self, data: bytes, timeout: float | None) -> None:
-        call = self.call
+        control = self.control
         held, self._held = self._held, b""
         if held and len(data) <= JOIN_LIMIT:
             held, data = b"", held + data
         try:
             for piece in (held, data):
                 if piece:
-                    if call.aborted:
+                    if control.aborted:
                         raise Aborted
-                    await self.socket.send(piece, call.allowance(timeout))
+                    await self.socket.send(piece, control.allowance(timeout))
         except httpcore.WriteError:
             self._written = False
-            if call.aborted:
+            if control.aborted:
                 raise Aborted from None
             raise  # httpcore goes on to read: the server may have said why it closed
 
@@ -229,7 +229,7 @@ class AsyncWire(httpcore.AsyncNetworkStream):
 
     async def aclose(self) -> None:
         """Close the socket at once."""
-        self.call.detach()
+        self.control.detach()
         self.socket.close()
 
     def get_extra_info(self, info: str) -> Any:
@@ -238,7 +238,7 @@ class AsyncWire(httpcore.AsyncNetworkStream):
 
 
 @dataclass(slots=True)
-class AsyncAnswer:
+class AsyncReceivedHead:
     """An answer of which the head is there. ``framing`` is that of `body_framing`.
 
     ``response`` is httpcore's. Without one the exchange was plain: then ``keeps`` says whether the
@@ -271,11 +271,11 @@ class AsyncConnection:
         self._http11: httpcore.AsyncHTTP11Connection | None = None
 
     async def send(
-        self, request: httpx.Request, content: bytes | None, call: Call, read_timeout: float | None
-    ) -> AsyncAnswer:
+        self, request: httpx.Request, content: bytes | None, control: RequestControl, read_timeout: float | None
+    ) -> AsyncReceivedHead:
         """Send ``request``, whose body is ``content`` if that is bytes; return its answer with the head."""
         self.served += 1
-        self.wire.begin(call, read_timeout)
+        self.wire.begin(control, read_timeout)
         head = None
         if content is not None:
             url, headers = request.url, request.headers
@@ -286,7 +286,7 @@ class AsyncConnection:
             return await self._through_h11(as_core_request(request, body))
         return await self._send_plain(head, content, request)
 
-    async def _send_plain(self, head: bytes, content: bytes, request: httpx.Request) -> AsyncAnswer:
+    async def _send_plain(self, head: bytes, content: bytes, request: httpx.Request) -> AsyncReceivedHead:
         wire = self.wire
         self.complete = False
         try:
@@ -294,27 +294,27 @@ class AsyncConnection:
         except httpcore.WriteError:
             pass  # the server may have said why it closed
         seen = await wire.receive_head()
-        plain = plain_answer(seen)
+        plain = plain_response(seen)
         if plain is None:
             return await self.repeat(request, content, seen)
         wire.begin_body(UNTIL_CLOSE)
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": plain.reason, "network_stream": wire}
         sent = request, content, seen
-        return AsyncAnswer(plain.status, plain.headers, extensions, plain.framing, keeps=plain.keeps, sent=sent)
+        return AsyncReceivedHead(plain.status, plain.headers, extensions, plain.framing, keeps=plain.keeps, sent=sent)
 
-    async def repeat(self, request: httpx.Request, content: bytes, seen: bytes) -> AsyncAnswer:
+    async def repeat(self, request: httpx.Request, content: bytes, seen: bytes) -> AsyncReceivedHead:
         """Let h11 judge a plain exchange, of whose answer this head has been seen."""
         self._plain = False
         self.wire.begin_again(seen)
         return await self._through_h11(as_core_request(request, AsyncContent(content)))
 
-    async def _through_h11(self, request: httpcore.Request) -> AsyncAnswer:
+    async def _through_h11(self, request: httpcore.Request) -> AsyncReceivedHead:
         if self._http11 is None:
             self._http11 = httpcore.AsyncHTTP11Connection(origin=self._origin, stream=self.wire)
         response = await self._http11.handle_async_request(request)
         framing = body_framing(request.method.decode("ascii"), response.status, response.headers)
         self.wire.begin_body(framing)
-        return AsyncAnswer(response.status, response.headers, response.extensions, framing, response)
+        return AsyncReceivedHead(response.status, response.headers, response.extensions, framing, response)
 
     def is_reusable(self) -> bool:
         """Tell whether the last exchange is complete and the server keeps the connection."""
@@ -327,12 +327,12 @@ class AsyncConnection:
 
     def close(self) -> None:
         """Close the socket at once."""
-        self.wire.call.detach()
+        self.wire.control.detach()
         self.wire.socket.close()
 
     def finalize(self) -> None:
         """Close the socket of a connection that nobody refers to any more: see `AsyncSocket.finalize`."""
-        self.wire.call.aborted = True
+        self.wire.control.aborted = True
         self.wire.socket.finalize()
 
     def __repr__(self) -> str:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
-from ..core.accumulate import Accumulator
+from ..core.accumulator import Accumulator
 from ..core.affinity import check_key, fork_keys, new_key
 from ..core.completion_request import chat_request, check_turn, split_call_options
-from ..core.draft import Draft
-from ..core.header import Header
-from ..core.redact import veil
-from ..core.schema import check_model
-from ..core.settings import check_mapping
-from ..core.tool_pairs import Submission, ToolResults, as_models, pending_calls
+from ..core.conversation_settings import ConversationSettings
+from ..core.environment import check_mapping
+from ..core.pending_turn import PendingTurn
+from ..core.redact import protect_secrets
+from ..core.response_format import check_model
+from ..core.tool_results import Submission, ToolResults, as_tool_calls, pending_calls
 from ..core.tool_run import LIMITS, ToolRun, check_count
 from ..core.tools import ToolLike, definitions, tool_list
 from ..core.transcript import Content, Transcript, Turn, user_message
@@ -24,10 +24,10 @@ from ..core.trim import Trim
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ..types import ChatCompletionMessageToolCall
-from .history import AsyncHistory
+from .conversation_state import AsyncConversationState
 from .parse_stream import AsyncParseStream
 from .reply_stream import AsyncReplyStream
-from .tool_loop import AsyncRunStream
+from .run_stream import AsyncRunStream
 from .turn_lock import OnBusy
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
-class AsyncConversation(AsyncHistory):
+class AsyncConversation(AsyncConversationState):
     """A conversation with the model: each turn comes home to the replica that holds its prefix.
 
     Made by ``client.conversation(...)``. A turn is a transaction: it enters the `history` when its
@@ -79,7 +79,7 @@ class AsyncConversation(AsyncHistory):
         super().__init__(
             client,
             id or new_key(),
-            Header(
+            ConversationSettings(
                 new_key() if affinity_key is None else check_key(affinity_key),
                 model=model,
                 defaults=defaults,
@@ -109,13 +109,13 @@ class AsyncConversation(AsyncHistory):
         time any other name is sent too, so that a newer server can be used to the full. Raises the errors of
         `homing.errors`.
         """
-        veil(params)
+        protect_secrets(params)
         return await self._turn([user_message(content)], params, shows=False).reply()
 
     def stream(self, content: Content, **params: Unpack[TurnParams]) -> AsyncReplyStream[None]:
         """Say ``content`` and stream the reply: a context manager and an iterator over typed events,
         ``.text`` over text only. The request goes out with the first item asked for."""
-        veil(params)
+        protect_secrets(params)
         return self._turn([user_message(content)], params)
 
     async def parse(
@@ -131,12 +131,12 @@ class AsyncConversation(AsyncHistory):
         was cut at the token limit, `ContentFilterFinishReasonError`, `RefusalError`, and
         `APIResponseValidationError` when it does not fit.
         """
-        veil(params)
+        protect_secrets(params)
         check_count(repair, "repair", least=0)
         check_model(response_format)
-        draft = Draft([user_message(content)])
+        pending_turn = PendingTurn([user_message(content)])
         stream: AsyncParseStream[Parsed] = AsyncParseStream(
-            self, draft, self._checked(params), shows=False, response_format=response_format
+            self, pending_turn, self._checked(params), shows=False, response_format=response_format
         )
         stream.repairs = repair
         return await stream.reply()
@@ -156,22 +156,22 @@ class AsyncConversation(AsyncHistory):
         `MaxRoundsExceeded`, `ToolError` with ``on_tool_error="raise"``, `LengthFinishReasonError` and
         `StreamInterrupted` when a call was cut, and the other errors of `homing.errors`.
         """
-        veil(params)
-        return await self._run(Draft([user_message(content)]), tools, params, shows=False).reply()
+        protect_secrets(params)
+        return await self._run(PendingTurn([user_message(content)]), tools, params, shows=False).reply()
 
     def run_stream(
         self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
     ) -> AsyncRunStream:
         """`run`, streamed: the events of each reply, ``round.started``, and ``tool.started``, ``tool.finished``
         or ``tool.failed`` for each call."""
-        veil(params)
-        return self._run(Draft([user_message(content)]), tools, params)
+        protect_secrets(params)
+        return self._run(PendingTurn([user_message(content)]), tools, params)
 
     @property
     def pending_calls(self) -> list[ChatCompletionMessageToolCall]:
         """The tool calls at the end of the history that wait for a result; see `submit`."""
         turn = self.turns[-1] if self.turns else None
-        return [] if turn is None else as_models(pending_calls(turn.messages, turn.finish_reason))
+        return [] if turn is None else as_tool_calls(pending_calls(turn.messages, turn.finish_reason))
 
     async def submit(
         self, results: ToolResults, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
@@ -204,17 +204,17 @@ class AsyncConversation(AsyncHistory):
 
         That turn and all that followed are replaced when the new reply has ended; if it fails, they stay.
         """
-        veil(params)
+        protect_secrets(params)
         return await self._turn([user_message(content)], params, shows=False, at=turn).reply()
 
     def stream_edit(self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]) -> AsyncReplyStream[None]:
         """`edit`, streamed. Stopped early, what had come is kept in place of what was."""
-        veil(params)
+        protect_secrets(params)
         return self._turn([user_message(content)], params, at=turn)
 
     async def aside(self, content: Content, **params: Unpack[TurnParams]) -> Reply:
         """Ask on this context, on the same replica, without recording it: a title, a summary."""
-        veil(params)
+        protect_secrets(params)
         return await self._turn([user_message(content)], params, shows=False, record=False).reply()
 
     # -- forks ---------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class AsyncConversation(AsyncHistory):
                 affinity_key=key if key == self.affinity_key else None,
                 tools=self._tools,
                 defaults=self.defaults,
-                store=None if self._archive is None else self._archive.store,
+                store=None if self._persistence is None else self._persistence.store,
                 trim=self.trim,
                 metadata=self.metadata,
                 transcript=self._known().copy(),
@@ -275,7 +275,7 @@ class AsyncConversation(AsyncHistory):
         With a ``store`` it is saved there with its next turn, or by `save`, unless there is one of its id.
         """
         transcript = Transcript.from_dict(data)
-        header = Header.from_dict(data)
+        header = ConversationSettings.from_dict(data)
         conversation = cls(
             client,
             data.get("id"),
@@ -302,20 +302,27 @@ class AsyncConversation(AsyncHistory):
         at: int | Turn | None = None,
         record: bool = True,
     ) -> AsyncReplyStream[Any]:
-        draft = Draft(new, at, record=record)
-        return AsyncReplyStream(self, draft, self._checked(params), shows=shows, response_format=None)
+        pending_turn = PendingTurn(new, at, record=record)
+        return AsyncReplyStream(self, pending_turn, self._checked(params), shows=shows, response_format=None)
 
     def _run(
-        self, draft: Draft, tools: Iterable[ToolLike] | None, params: Mapping[str, Any], *, shows: bool = True
+        self,
+        pending_turn: PendingTurn,
+        tools: Iterable[ToolLike] | None,
+        params: Mapping[str, Any],
+        *,
+        shows: bool = True,
     ) -> AsyncRunStream:
         rest = self._checked(params)
         limits: dict[str, Any] = {name: rest.pop(name) for name in LIMITS if name in rest}
         known = self._tools or self.defaults.get("tools") or ()
-        return AsyncRunStream(self, draft, rest, ToolRun(known if tools is None else tools, **limits), shows=shows)
+        return AsyncRunStream(
+            self, pending_turn, rest, ToolRun(known if tools is None else tools, **limits), shows=shows
+        )
 
     def _checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse what the caller got wrong, before anything is sent or waited for."""
-        veil(params)
+        protect_secrets(params)
         check_turn({**self.defaults, **params})
         return dict(params)
 
@@ -340,4 +347,4 @@ class AsyncConversation(AsyncHistory):
         )
         request.conversation = self.id
         response_format = turn.response_format  # and not the turn: it would hold itself alive
-        return client._exchange(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)
+        return client._call(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .stream import AsyncItemStream
 
 
-async def settle_dropped(dropped: deque[AsyncItemStream[Any]]) -> None:
+async def close_dropped(dropped: deque[AsyncItemStream[Any]]) -> None:
     """Close what lies in the queue. Never raises for what one of the streams has to say."""
     while dropped:
         try:

@@ -20,4 +20,4 @@ class AsyncModels:
     async def list(self) -> ModelList:
         """Return the server's models; waits out a cold start. An iterable with a ``data`` list."""
         request = Request("GET", "/v1/models", self._client._options.timeout)
-        return await self._client._exchange(request).answer(ModelList)
+        return await self._client._call(request).answer(ModelList)

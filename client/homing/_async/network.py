@@ -16,7 +16,7 @@ from .._sockets.asyncio import connect as connect_asyncio
 from .._sockets.base import AsyncSocket
 from .._sockets.runs import current_run, is_over, on_this_run, running_trio
 from .._sockets.trio import connect as connect_trio
-from ..core.call import Aborted, Call
+from ..core.request_control import Aborted, RequestControl
 
 __all__ = ["AsyncBodyStream", "AsyncSocket", "AsyncWaiter", "breathe", "connect", "current_run", "is_over"]
 
@@ -48,7 +48,7 @@ async def connect(
     ssl_context: ssl.SSLContext | None,
     server_hostname: str | None,
     timeout: float | None,
-    call: Call,
+    control: RequestControl,
 ) -> AsyncSocket:
     """Open a connection, over whichever of the host's addresses answers first in their order.
 
@@ -56,7 +56,7 @@ async def connect(
     """
     opener = connect_asyncio if running_trio() is None else connect_trio
     with anyio.CancelScope() as scope:
-        call.attach(on_this_run(scope.cancel))
+        control.attach(on_this_run(scope.cancel))
         try:
             return await opener(host, port, ssl_context, server_hostname, timeout)
         except (TimeoutError, asyncio.TimeoutError) as error:
@@ -64,5 +64,5 @@ async def connect(
         except OSError as error:  # ssl.SSLError and socket.gaierror are
             raise httpcore.ConnectError(str(error)) from error
         finally:
-            call.detach()
+            control.detach()
     raise Aborted

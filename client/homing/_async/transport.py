@@ -16,19 +16,13 @@ from typing import Any
 import httpcore
 import httpx
 
-from ..core.call import EXTENSION, Aborted, Call
-from ..core.forked import renew_after_fork
-from ..core.pool import Origin, Pool, Ticket
-from ..core.transport import (
-    KEEPALIVE_EXPIRY,
-    STALE_NOTICE,
-    as_httpx_error,
-    check_limits,
-    origin_of,
-)
+from ..core.fork import renew_after_fork
+from ..core.pool import Origin, Pool, PoolRequest
+from ..core.request_control import EXTENSION, Aborted, RequestControl
+from ..core.transport_policy import KEEPALIVE_EXPIRY, STALE_NOTICE, as_httpx_error, check_limits, origin_of
 from ..errors import ConfigurationError
 from .body import AsyncBody
-from .connection import AsyncAnswer, AsyncConnection
+from .connection import AsyncConnection, AsyncReceivedHead
 from .network import AsyncWaiter, connect, current_run, is_over
 
 LOOK_FOR_ROOM = 1.0
@@ -43,15 +37,15 @@ class AsyncTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 over TCP and TLS, for `httpx.AsyncClient`.
 
     ``verify``, ``cert`` and ``trust_env`` are httpx's and concern certificates only: proxies are
-    not for this transport (`homing.core.transport.covers` tells when to use httpx's own).
+    not for this transport (`homing.core.transport_policy.covers` tells when to use httpx's own).
     ``max_connections``: None, no limit. ``keepalive_expiry``: seconds, 4, a second less than
     SGLang's server waits. ``clock`` counts the seconds of idle connections.
 
     A request whose connection had been closed by the server before it arrived is sent once
-    more, on a new connection, if its body can be. ``request.extensions["homing.call"]`` may
-    hold a `Call`; without one everything is as httpx documents it.
+    more, on a new connection, if its body can be. ``request.extensions["homing.control"]`` may
+    hold a `RequestControl`; without one everything is as httpx documents it.
 
-    Raises httpx's transport errors, `Aborted` (one of them) after `Call.abort`, and
+    Raises httpx's transport errors, `Aborted` (one of them) after `RequestControl.abort`, and
     `ConfigurationError` when used from a second event loop while the first still runs.
     """
 
@@ -83,16 +77,16 @@ class AsyncTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return its answer as soon as the head is there."""
         self._check_home()
-        call, read_timeout = request.extensions.get(EXTENSION), None
-        if call is None:
-            call = Call(clock=self._clock)
+        control, read_timeout = request.extensions.get(EXTENSION), None
+        if control is None:
+            control = RequestControl(clock=self._clock)
             read_timeout = request.extensions.get("timeout", {}).get("read")
-        elif not isinstance(call, Call):
-            raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {call!r}")
+        elif not isinstance(control, RequestControl):
+            raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {control!r}")
         origin = origin_of(request.url)
         taken: list[AsyncConnection] = []  # also where an interrupt keeps a call from returning it
         try:
-            answer = await self._exchange(request, origin, call, read_timeout, taken)
+            answer = await self._exchange(request, origin, control, read_timeout, taken)
             body = AsyncBody(
                 taken[-1], answer, functools.partial(self._take_back, self.pool, origin), self.pool.dropped
             )
@@ -120,7 +114,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         for connection in idle:
             connection.close()
         for connection in busy:
-            connection.wire.call.abort()
+            connection.wire.control.abort()
         for connection in idle + busy:
             await connection.wire.socket.closed()
 
@@ -128,65 +122,71 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self,
         request: httpx.Request,
         origin: Origin,
-        call: Call,
+        control: RequestControl,
         read_timeout: float | None,
         taken: list[AsyncConnection],
-    ) -> AsyncAnswer:
+    ) -> AsyncReceivedHead:
         """Return the answer of the connection that has been ``taken`` last."""
         # A body that is bytes can be sent a second time, an iterator cannot.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
         fresh = False
         while True:
-            connection = await self._acquire(request, origin, call, taken, fresh=fresh)
+            connection = await self._acquire(request, origin, control, taken, fresh=fresh)
             try:
-                return await connection.send(request, content, call, read_timeout)
+                return await connection.send(request, content, control, read_timeout)
             except BaseException as error:
                 self.pool.discard(connection)
-                if fresh or content is None or not self._was_stale(connection, call, error):
+                if fresh or content is None or not self._was_stale(connection, control, error):
                     raise
             fresh = True
 
-    def _was_stale(self, connection: AsyncConnection, call: Call, error: BaseException) -> bool:
+    def _was_stale(self, connection: AsyncConnection, control: RequestControl, error: BaseException) -> bool:
         """Tell whether the server had closed the connection before it saw this request."""
         if not isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError)):
             return False
-        if connection.served < 2 or call.first_byte_at is not None:
+        if connection.served < 2 or control.first_byte_at is not None:
             return False
-        return call.sent_at is None or call.clock() - call.sent_at < STALE_NOTICE
+        return control.sent_at is None or control.clock() - control.sent_at < STALE_NOTICE
 
     async def _acquire(
-        self, request: httpx.Request, origin: Origin, call: Call, taken: list[AsyncConnection], *, fresh: bool
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        control: RequestControl,
+        taken: list[AsyncConnection],
+        *,
+        fresh: bool,
     ) -> AsyncConnection:
         timeouts = request.extensions.get("timeout", {})
         while True:
             connection = None if fresh else self.pool.take_idle(origin, taken, now=self._clock())
             if connection is None:
-                ticket = await self._checkout(origin, call, timeouts.get("pool"), fresh=fresh)
+                ticket = await self._checkout(origin, control, timeouts.get("pool"), fresh=fresh)
                 connection = ticket.connection
                 if connection is None:
-                    return await self._open(request, origin, call, timeouts.get("connect"), ticket, taken)
+                    return await self._open(request, origin, control, timeouts.get("connect"), ticket, taken)
                 taken.append(connection)
             if not connection.is_stale():
                 return connection
             self.pool.discard(connection)
 
     async def _checkout(
-        self, origin: Origin, call: Call, timeout: float | None, *, fresh: bool
-    ) -> Ticket[AsyncConnection]:
+        self, origin: Origin, control: RequestControl, timeout: float | None, *, fresh: bool
+    ) -> PoolRequest[AsyncConnection]:
         """Return a ticket with an idle connection, or with leave to open one."""
         waiter = AsyncWaiter()
-        ticket: Ticket[AsyncConnection] = Ticket(origin, waiter.set)
+        ticket: PoolRequest[AsyncConnection] = PoolRequest(origin, waiter.set)
         try:
             self.pool.checkout(ticket, now=self._clock(), fresh=fresh)
             if ticket.served:
                 return ticket
-            call.attach(waiter.set)
+            control.attach(waiter.set)
             try:
-                in_time = await self._wait_for_room(waiter, call, timeout)
+                in_time = await self._wait_for_room(waiter, control, timeout)
             finally:
-                call.detach()
-            if call.aborted:
+                control.detach()
+            if control.aborted:
                 raise Aborted
             if not in_time:
                 raise httpcore.PoolTimeout
@@ -197,11 +197,11 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             raise
         return ticket
 
-    async def _wait_for_room(self, waiter: AsyncWaiter, call: Call, timeout: float | None) -> bool:
+    async def _wait_for_room(self, waiter: AsyncWaiter, control: RequestControl, timeout: float | None) -> bool:
         """Wait until ``waiter`` is set, and return whether it was in time."""
-        began = call.clock()
+        began = control.clock()
         while True:
-            left = call.allowance(None if timeout is None else max(0.0, began + timeout - call.clock()))
+            left = control.allowance(None if timeout is None else max(0.0, began + timeout - control.clock()))
             if await waiter.wait(LOOK_FOR_ROOM if left is None else min(left, LOOK_FOR_ROOM)):
                 return True
             if left is not None and left <= LOOK_FOR_ROOM:
@@ -212,9 +212,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self,
         request: httpx.Request,
         origin: Origin,
-        call: Call,
+        control: RequestControl,
         timeout: float | None,
-        ticket: Ticket[AsyncConnection],
+        ticket: PoolRequest[AsyncConnection],
         taken: list[AsyncConnection],
     ) -> AsyncConnection:
         scheme, host, port = origin
@@ -226,8 +226,8 @@ class AsyncTransport(httpx.AsyncBaseTransport):
                 port,
                 ssl_context=self._context if scheme == "https" else None,
                 server_hostname=request.extensions.get("sni_hostname") or host,
-                timeout=call.allowance(timeout),
-                call=call,
+                timeout=control.allowance(timeout),
+                control=control,
             )
         except BaseException:
             self.pool.failed(ticket)
@@ -238,9 +238,9 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         return connection
 
     def _take_back(self, pool: Pool[AsyncConnection], origin: Origin, connection: AsyncConnection) -> None:
-        call = connection.wire.call
-        call.detach()
-        if connection.is_reusable() and not call.aborted:
+        control = connection.wire.control
+        control.detach()
+        if connection.is_reusable() and not control.aborted:
             pool.checkin(connection, origin, now=self._clock())
         else:
             pool.discard(connection)

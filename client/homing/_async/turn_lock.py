@@ -9,12 +9,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary, ref
 
-from ..core.call import Aborted
-from ..core.forked import renew_after_fork
+from ..core.fork import renew_after_fork
 from ..core.mutex import Claim, Mutex
-from ..core.retry import waited_too_long
+from ..core.request_control import Aborted
+from ..core.retry import wait_exceeded
 from ..errors import ConversationBusy
-from .concurrency import Alarm, current
+from .concurrency import WakeEvent, current_runner
 
 if TYPE_CHECKING:
     from .reply_stream import AsyncReplyStream
@@ -28,11 +28,11 @@ OnBusy = Literal["wait", "raise", "cancel"]
 class AsyncTurnClaim(Claim):
     """One turn's claim to a conversation."""
 
-    __slots__ = ("alarm", "stream")
+    __slots__ = ("stream", "wake_event")
 
     def __init__(self, stream: AsyncReplyStream[Any] | None = None) -> None:
-        self.alarm = Alarm()
-        super().__init__(self.alarm.ring, owner=current())
+        self.wake_event = WakeEvent()
+        super().__init__(self.wake_event.set, owner=current_runner())
         # Weakly: a stream that its reader drops must be collected, for that is what ends its turn.
         self.stream = None if stream is None else ref(stream)
 
@@ -87,7 +87,7 @@ class AsyncTurnLock:
         while (wait := self._mutex.ask(claim, self._clock())) is not None:
             if stopped():
                 raise Aborted
-            await claim.alarm.wait(self.patience(wait, *limits))
+            await claim.wake_event.wait(self.patience(wait, *limits))
 
     def try_acquire(self, claim: AsyncTurnClaim) -> bool:
         """Hold the lock if no turn runs or waits for it, and return whether that is so."""
@@ -104,7 +104,7 @@ class AsyncTurnLock:
             return wait
         left = until - self._clock()
         if left <= 0:
-            raise waited_too_long(total, what)
+            raise wait_exceeded(total, what)
         return min(wait, left)
 
     async def _look_at_holder(

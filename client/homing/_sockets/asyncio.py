@@ -18,8 +18,8 @@ from typing import Any, cast
 import anyio
 import httpcore
 
-from ..core.call import hang_up
-from ..core.transport import SOCKET_OPTIONS, numeric
+from ..core.request_control import shutdown_socket
+from ..core.transport_policy import SOCKET_OPTIONS, numeric
 from .base import AsyncSocket
 from .runs import on_this_run, soon_on_this_run
 
@@ -264,7 +264,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     def finalize(self) -> None:
         if self._dropped:
             return
-        hang_up(self._raw)  # the engine stops at once, whatever blocks the loop
+        shutdown_socket(self._raw)  # the engine stops at once, whatever blocks the loop
         self._close_soon()
 
     def is_readable(self) -> bool:

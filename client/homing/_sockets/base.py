@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from ..core.forked import renew_after_fork
+from ..core.fork import renew_after_fork
 
 
 class AsyncSocket(ABC):

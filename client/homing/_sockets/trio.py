@@ -9,9 +9,9 @@ from typing import Any, cast
 import anyio
 import httpcore
 
-from ..core.call import hang_up
+from ..core.request_control import shutdown_socket
 from ..core.timers import LATE_GRACE
-from ..core.transport import READ_SIZE, SOCKET_OPTIONS
+from ..core.transport_policy import READ_SIZE, SOCKET_OPTIONS
 from .base import AsyncSocket
 from .runs import soon_on_this_run
 
@@ -60,7 +60,7 @@ class TrioSocket(AsyncSocket):
         await self._stream.write(data, timeout)
 
     def abort(self) -> None:
-        hang_up(self._raw)
+        shutdown_socket(self._raw)
 
     def close(self) -> None:
         self._raw.close()
@@ -76,7 +76,7 @@ class TrioSocket(AsyncSocket):
     def finalize(self) -> None:
         if self._raw.fileno() < 0:
             return
-        hang_up(self._raw)
+        shutdown_socket(self._raw)
         self._close_soon()
 
     def is_readable(self) -> bool:

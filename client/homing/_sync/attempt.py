@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import httpx
 
-from ..core.call import EXTENSION, Aborted, Call, Expired
-from ..core.cookies import spare, without
-from ..core.failures import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target, shown_host, too_large
+from ..core.cookies import exclude_our_cookies, without
 from ..core.interrupts import raise_interrupt
 from ..core.options import Options
-from ..core.problems import MAX_ERROR_BODY, invalid_answer, is_error, status_error, stream_error
 from ..core.redact import Secrets, redacted_response, secrets_in
 from ..core.request import Request
+from ..core.request_control import EXTENSION, Aborted, Expired, RequestControl
+from ..core.server_errors import MAX_ERROR_BODY, invalid_response, is_error, status_error, stream_error
 from ..core.telemetry import replica_of
 from ..core.timers import Timers
+from ..core.transport_errors import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target, shown_host, too_large
 from ..errors import APIError, APIResponseValidationError, ConfigurationError
 from .body import Body, Pieces
-from .concurrency import Guard, shielded
+from .concurrency import CallGuard, shielded
 from .transport import BODY
 
 DRAIN = 1.0
@@ -29,13 +29,13 @@ DRAIN = 1.0
 
 
 @dataclass(frozen=True)
-class Channel:
+class Endpoint:
     """The way to one server: settings and connections."""
 
     options: Options
     http: httpx.Client
     watched: bool
-    """Whether the connections look at the `Call` themselves, as those of our own transport do."""
+    """Whether the connections look at the `RequestControl` themselves, as those of our own transport do."""
 
 
 class Attempt:
@@ -43,8 +43,8 @@ class Attempt:
 
     __slots__ = (
         "_body",
-        "_call",
-        "_channel",
+        "_control",
+        "_endpoint",
         "_guard",
         "_limit",
         "_options",
@@ -58,21 +58,21 @@ class Attempt:
         "stopped",
     )
 
-    def __init__(self, channel: Channel, *, ends_at: float | None) -> None:
+    def __init__(self, endpoint: Endpoint, *, ends_at: float | None) -> None:
         """``ends_at`` is when the call as a whole has to be over, on the options' clock."""
         self.response: httpx.Response | None = None
         self.content = b""
         self.secrets = Secrets()
-        self.started = channel.options.clock()
+        self.started = endpoint.options.clock()
         self.stopped = False
         self.received = 0
         """Bytes of the reply so far, and of the attempts before that it is put together from."""
         self._limit = math.inf
-        self._channel = channel
-        self._options = channel.options
+        self._endpoint = endpoint
+        self._options = endpoint.options
         self.ends_at = ends_at
-        self._call = Call(clock=self._options.clock)
-        self._guard: Guard | None = None
+        self._control = RequestControl(clock=self._options.clock)
+        self._guard: CallGuard | None = None
         self._body: Body | Pieces | None = None
         self._timers = Timers(self._options.timeout, now=self.started)
 
@@ -96,7 +96,7 @@ class Attempt:
             if response.is_success:
                 if self._options.placement == "balanced":
                     replica = replica_of(response.headers)
-                    self._options.learnt.replicas.seen(key, replica, self._options.clock())
+                    self._options.server_state.replicas.seen(key, replica, self._options.clock())
                 return self._refuse_what_is_no_stream(response) if request.stream else None
             failure = self.read_whole(limit=MAX_ERROR_BODY)
             self.release()
@@ -136,7 +136,7 @@ class Attempt:
             raise too_large(received, self._limit)
         timers = self._timers
         timers.heard(now, progress=progress, size=size)
-        self._call.deadline = timers.deadline
+        self._control.deadline = timers.deadline
 
     def read_whole(self, *, limit: int | None) -> Exception | None:
         """Read the body into `content`; return what went wrong. With a ``limit`` the rest is left unread."""
@@ -161,7 +161,7 @@ class Attempt:
     def drain(self) -> None:
         """Read to the end of the body, which is a few bytes away, so that the connection can be used again."""
         clock = self._options.clock
-        self._call.deadline = deadline = clock() + DRAIN
+        self._control.deadline = deadline = clock() + DRAIN
         try:
             while self.read() is not None and clock() < deadline:
                 pass
@@ -191,12 +191,12 @@ class Attempt:
         guard = self._guard
         if guard is not None:
             guard.abort()
-        self._call.abort()
+        self._control.abort()
 
     def finalize(self) -> None:
         """End an attempt that nobody refers to any more. For finalizers: in any thread, takes no lock."""
         self.stopped = True
-        self._call.aborted = True
+        self._control.aborted = True
         if isinstance(self._body, Body):
             self._body.finalize()
         elif self._guard is not None:
@@ -212,33 +212,33 @@ class Attempt:
         if failure is None and is_error(self.content):
             failure = stream_error(self.content, secrets=self.secrets)
         what = f"asked for an event stream, got {kind}"
-        return failure or invalid_answer(what, self.content, secrets=self.secrets)
+        return failure or invalid_response(what, self.content, secrets=self.secrets)
 
     def _open(
         self, request: Request, url: str, headers: dict[str, str], content: bytes | None, home: str | None
     ) -> Exception | None:
         clock = self._options.clock
-        memory = self._options.learnt.cookies
+        memory = self._options.server_state.cookies
         timeout = request.timeout
         now = self.started = clock()
-        self._call = call = Call(clock=clock)
-        self._guard = guard = None if self._channel.watched else Guard(call)
+        self._control = control = RequestControl(clock=clock)
+        self._guard = guard = None if self._endpoint.watched else CallGuard(control)
         self._timers = Timers(timeout, now=now, ends_at=self.ends_at)
         self.response = None
-        call.deadline = self._timers.deadline
+        control.deadline = self._timers.deadline
         limit = request.max_response_bytes
         self._limit = self._options.max_response_bytes if limit is None else limit
         if self.stopped:
             raise Aborted
-        if self._channel.http.is_closed:
+        if self._endpoint.http.is_closed:
             return ConfigurationError("this client has been closed: make a new one, or close it later")
         left = self._timers.deadline - now
         cookies = memory.of(request.caller(self._options), home) if memory and home is not None else None
-        if not self._channel.watched:
-            theirs = self._channel.http.cookies.jar
-            spare(theirs)
+        if not self._endpoint.watched:
+            theirs = self._endpoint.http.cookies.jar
+            exclude_our_cookies(theirs)
             cookies = cookies and without(cookies, theirs)
-        sent = self._channel.http.build_request(
+        sent = self._endpoint.http.build_request(
             request.method,
             url,
             headers=headers,
@@ -246,7 +246,7 @@ class Attempt:
             params=request.all_query(self._options) or None,
             cookies=cookies,
             extensions={
-                EXTENSION: call,
+                EXTENSION: control,
                 **({} if guard is None else guard.extensions),
                 "timeout": {
                     "connect": timeout.connect,
@@ -256,13 +256,13 @@ class Attempt:
                 },
             },
         )
-        self.secrets = secrets_in(sent, self._channel.http)
+        self.secrets = secrets_in(sent, self._endpoint.http)
         try:
             if guard is None:
-                response = self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
+                response = self._endpoint.http.send(sent, stream=True, auth=None, follow_redirects=False)
             else:
                 response = guard.run(
-                    lambda: self._channel.http.send(sent, stream=True, auth=None, follow_redirects=False)
+                    lambda: self._endpoint.http.send(sent, stream=True, auth=None, follow_redirects=False)
                 )
         except (Expired, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             if self.stopped:

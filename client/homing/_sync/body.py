@@ -11,12 +11,12 @@ from typing import cast
 import httpcore
 import httpx
 
-from ..core.call import Aborted
-from ..core.decoding import slice_size
-from ..core.framing import LAST_CHUNK, ChunkedBody
-from ..core.transport import CHUNKED, as_httpx_error
+from ..core.chunked import LAST_CHUNK, ChunkedDecoder
+from ..core.content_encoding import slice_size
+from ..core.request_control import Aborted
+from ..core.transport_policy import CHUNKED, as_httpx_error
 from .concurrency import shielded
-from .connection import Answer, Connection, Content
+from .connection import Connection, Content, ReceivedHead
 from .network import BodyStream, breathe
 
 IN_A_ROW = 64
@@ -35,7 +35,7 @@ class Body(BodyStream):
     def __init__(
         self,
         connection: Connection,
-        answer: Answer,
+        answer: ReceivedHead,
         release: Callable[[Connection], None],
         dropped: deque[Connection],
     ) -> None:
@@ -49,7 +49,7 @@ class Body(BodyStream):
         self._begun = False
         self._in_a_row = 0
         framing = answer.framing
-        self._chunks = ChunkedBody() if framing == CHUNKED else None
+        self._chunks = ChunkedDecoder() if framing == CHUNKED else None
         self._left = framing if answer.response is None and framing >= 0 else None
         self._parts = _parts(answer)
 
@@ -84,7 +84,7 @@ class Body(BodyStream):
             self._begun = False
             return b""
         except BaseException as error:
-            aborted = self._wire.call.aborted
+            aborted = self._wire.control.aborted
             self.close()
             translated = Aborted() if aborted and isinstance(error, httpcore.ReadError) else as_httpx_error(error)
             if translated is error:
@@ -106,7 +106,7 @@ class Body(BodyStream):
         self._left = left - len(data)
         return data
 
-    def _is_over(self, chunks: ChunkedBody) -> bool:
+    def _is_over(self, chunks: ChunkedDecoder) -> bool:
         """Tell whether a plain exchange's body ends here, as nearly all do."""
         if self._answer.response is not None or chunks.fault is not None:
             return False
@@ -157,7 +157,7 @@ class Body(BodyStream):
         finally:
             self._release(self._connection)
 
-    def _hand_over(self, chunks: ChunkedBody) -> None:
+    def _hand_over(self, chunks: ChunkedDecoder) -> None:
         """Leave what remains of the body to h11."""
         if chunks.fault is not None:
             raise httpcore.RemoteProtocolError(chunks.fault)
@@ -249,6 +249,6 @@ class Pieces:
             close()
 
 
-def _parts(answer: Answer) -> Iterator[bytes]:
+def _parts(answer: ReceivedHead) -> Iterator[bytes]:
     """Return the body as httpcore reads it; none of a plain exchange."""
     return cast("Iterator[bytes]", answer.response.stream if answer.response else Content(b"")).__iter__()

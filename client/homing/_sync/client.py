@@ -11,28 +11,28 @@ from urllib.request import getproxies
 import httpx
 from typing_extensions import Self, Unpack
 
-from ..core.accumulate import Accumulator
-from ..core.forked import renew_after_fork
+from ..core.accumulator import Accumulator
+from ..core.environment import MAX_RESPONSE_BYTES, ApiKey, ProxyToken
+from ..core.fork import renew_after_fork
 from ..core.hooks import Hooks
-from ..core.interrupts import import_whole
-from ..core.options import AffinityChoice, Changes, Options
+from ..core.interrupts import import_uninterrupted
+from ..core.not_given import NOT_GIVEN, NotGiven
+from ..core.options import AffinityChoice, OptionChanges, Options
 from ..core.placement import Placement
 from ..core.readiness import Ready
-from ..core.redact import Veiled, veil
+from ..core.redact import SecretMapping, protect_secrets
 from ..core.request import Request
 from ..core.resume_style import ResumeChoice
 from ..core.retry import RetryPolicy
-from ..core.sentinel import NOT_GIVEN, NotGiven
-from ..core.settings import MAX_RESPONSE_BYTES, ApiKey, ProxyToken
 from ..core.telemetry import Totals
 from ..core.timers import Timeout
-from ..core.transport import covers, with_proxies
+from ..core.transport_policy import covers, with_proxies
 from ..errors import ConfigurationError, HomingError
-from .attempt import Channel
+from .attempt import Endpoint
+from .call import Call
 from .completions import Chat
-from .dropped import settle_dropped
-from .exchange import Exchange
-from .lean import LeanClient
+from .dropped import close_dropped
+from .minimal_client import MinimalClient
 from .models import Models
 from .transport import Transport
 from .turn_lock import TurnLocks
@@ -47,7 +47,7 @@ HEALTH_TIMEOUT = 5.0
 """Seconds. SGLang's /health takes at least one by construction; a server that needs five is not healthy."""
 
 
-class ClientSettings(Changes, total=False):
+class ClientSettings(OptionChanges, total=False):
     """What `Client.from_modal` passes on: the constructor's arguments but ``base_url``."""
 
     http_client: httpx.Client | None
@@ -125,13 +125,13 @@ class Client:
             )
             if http_client is not None and not isinstance(http_client, httpx.Client):
                 raise ConfigurationError(f"http_client must be an httpx.Client, got {type(http_client).__name__}")
-            channel = _channel(options, http_client)
+            endpoint = _endpoint(options, http_client)
         except Exception as error:  # noqa: BLE001 - raised again
             # A traceback with locals would show what was given, here and in what was called.
             del base_url, api_key, proxy_token, default_headers, default_query
             raise error.with_traceback(None) from None
         self._owned = http_client is None
-        self._use(channel, TurnLocks(options.clock))
+        self._use(endpoint, TurnLocks(options.clock))
 
     @classmethod
     def from_modal(
@@ -152,21 +152,21 @@ class Client:
         """
         from ..integrations.modal import server_url
 
-        given: Any = Veiled(settings)  # for a traceback that shows locals
+        given: Any = SecretMapping(settings)  # for a traceback that shows locals
         del settings
         return cls(server_url(app, name, environment=environment), **given)
 
-    def _use(self, channel: Channel, turn_locks: TurnLocks) -> None:
-        self._channel = channel
+    def _use(self, endpoint: Endpoint, turn_locks: TurnLocks) -> None:
+        self._endpoint = endpoint
         self._turn_locks = turn_locks
-        self._options = channel.options
+        self._options = endpoint.options
         self.chat = Chat(self)
         self.models = Models(self)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_options"):
             return f"<{type(self).__name__}, not made yet>"  # in the traceback of a constructor that failed
-        return f"<{type(self).__name__} {self._options.base_url} {self._options.learnt.readiness.state}>"
+        return f"<{type(self).__name__} {self._options.base_url} {self._options.server_state.readiness.state}>"
 
     def __enter__(self) -> Self:
         return self
@@ -181,9 +181,9 @@ class Client:
 
         Streams that were dropped instead of closed are settled: their turns are saved.
         """
-        settle_dropped(self._options.learnt.dropped)
+        close_dropped(self._options.server_state.dropped)
         if self._owned:
-            self._channel.http.close()
+            self._endpoint.http.close()
 
 
     @property
@@ -194,9 +194,9 @@ class Client:
     @property
     def totals(self) -> Totals:
         """Sums over all replies to this client's conversations."""
-        return self._options.learnt.totals
+        return self._options.server_state.totals
 
-    def with_options(self, **changes: Unpack[Changes]) -> Self:
+    def with_options(self, **changes: Unpack[OptionChanges]) -> Self:
         """Return a cheap copy with other settings, which shares connections and what is known of the server.
 
         What the server has handed to one caller (cookies, tokens, the model's name) stays with that caller: a
@@ -205,13 +205,13 @@ class Client:
         """
         copy = object.__new__(type(self))
         copy._owned = False
-        channel = self._channel
+        endpoint = self._endpoint
         try:
-            options = channel.options.changed(**changes)
+            options = endpoint.options.changed(**changes)
         except ConfigurationError as error:
             del changes  # for a traceback that shows locals
             raise error.with_traceback(None) from None
-        copy._use(Channel(options, channel.http, channel.watched), self._turn_locks)
+        copy._use(Endpoint(options, endpoint.http, endpoint.watched), self._turn_locks)
         return copy
 
     def __copy__(self) -> Self:
@@ -243,10 +243,10 @@ class Client:
         needed: `load_conversation` reads at once, and refuses an id that is not there.
         """
         # Here, since stores, tools and trimming come with it: a client that only completes chats needs none of them.
-        import_whole(f"{__package__}.conversation")
+        import_uninterrupted(f"{__package__}.conversation")
         from .conversation import Conversation
 
-        veil(defaults)
+        protect_secrets(defaults)
         return Conversation(
             self,
             id,
@@ -278,7 +278,7 @@ class Client:
         when there is none, `StoreError` when the store fails, and `ConfigurationError` when a newer Homing
         has written it.
         """
-        veil(defaults)
+        protect_secrets(defaults)
         conversation = self.conversation(
             id, model=model, tools=tools, on_busy=on_busy, store=store, trim=trim, **defaults
         )
@@ -293,7 +293,7 @@ class Client:
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
         options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
         try:
-            Exchange(Channel(options, self._channel.http, self._channel.watched), request).fetch()
+            Call(Endpoint(options, self._endpoint.http, self._endpoint.watched), request).fetch()
         except HomingError:
             return False
         return True
@@ -304,28 +304,28 @@ class Client:
         ``timeout`` in seconds, else the client's ``cold_start_timeout``. Raises `ColdStartTimeout`.
         """
         options = self._options if timeout is None else self._options.changed(cold_start_timeout=timeout)
-        channel = Channel(options, self._channel.http, self._channel.watched)
-        exchange = Exchange(channel, Request("GET", "/v1/models", options.timeout))
-        exchange.fetch()
-        return Ready(waited=exchange.plan.waited, attempts=exchange.plan.sent)
+        endpoint = Endpoint(options, self._endpoint.http, self._endpoint.watched)
+        call = Call(endpoint, Request("GET", "/v1/models", options.timeout))
+        call.fetch()
+        return Ready(waited=call.budget.waited, attempts=call.budget.sent)
 
-    def _exchange(
+    def _call(
         self,
         request: Request,
         *,
         accumulate: Callable[[], Accumulator] = Accumulator,
         shows: bool = True,
         placed: bool = True,
-    ) -> Exchange:
+    ) -> Call:
         lookup = None
         if request.params is not None and request.params.get("model") is None:
             options = self._options
-            lookup = Exchange(
-                self._channel,
+            lookup = Call(
+                self._endpoint,
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
                 satisfied=lambda: options.served_model is not None,
             )
-        return Exchange(self._channel, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed)
+        return Call(self._endpoint, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed)
 
 
 class ProxiedClient(httpx.Client):
@@ -340,10 +340,10 @@ class ProxiedClient(httpx.Client):
             ProxiedClient.__init__(self)
 
 
-def _channel(options: Options, http_client: httpx.Client | None) -> Channel:
+def _endpoint(options: Options, http_client: httpx.Client | None) -> Endpoint:
     if http_client is not None:
-        return Channel(options, http_client, watched=False)
+        return Endpoint(options, http_client, watched=False)
     proxies = getproxies()
     if covers(httpx.URL(options.base_url), proxies=proxies):
-        return Channel(options, LeanClient(Transport()), watched=True)
-    return Channel(options, with_proxies(ProxiedClient, proxies), watched=False)
+        return Endpoint(options, MinimalClient(Transport()), watched=True)
+    return Endpoint(options, with_proxies(ProxiedClient, proxies), watched=False)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from ..core.call import Aborted, Call, Expired, hang_up
+from ..core.request_control import Aborted, RequestControl, Expired, shutdown_socket
 from ..core.timers import LATE_GRACE
-from ..core.interrupts import Deferral, raise_interrupt
+from ..core.interrupts import DeferredSignals, raise_interrupt
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ..core.tool_run import Job
+    from ..core.tool_run import ToolInvocation
     from ..core.tools import Tool
     from ..stores.base import Store
 
@@ -40,7 +40,7 @@ LATE_POLL = 0.05
 """Seconds after which it looks again whether somebody waits for a server whose time is over."""
 
 
-class Alarm:
+class WakeEvent:
     """Wakes one waiting thread; may be rung before it waits, and any number of times."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Alarm:
         self._silence = threading.Lock()
         self._silence.acquire()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake the waiter, or the next one to come."""
         try:
             self._silence.release()
@@ -60,7 +60,7 @@ class Alarm:
         return self._silence.acquire(timeout=seconds)
 
 
-def current() -> object:
+def current_runner() -> object:
     """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
     return threading.get_ident()
 
@@ -75,7 +75,7 @@ def shielded(action: Callable[[], T]) -> T:
     return action()
 
 
-def to_the_end(action: Callable[[], T]) -> T:
+def run_to_completion(action: Callable[[], T]) -> T:
     """Carry ``action`` through whatever signals come; their handlers are called afterwards.
 
     Handlers run in the main thread only, between any two bytecodes. So while the action runs there, they are
@@ -83,7 +83,7 @@ def to_the_end(action: Callable[[], T]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return action()
-    deferral = Deferral()
+    deferral = DeferredSignals()
     try:
         deferral.begin()
         return action()
@@ -91,12 +91,12 @@ def to_the_end(action: Callable[[], T]) -> T:
         deferral.end()
 
 
-def without_signals(action: Callable[[], T]) -> T:
-    """Do ``action`` as `to_the_end` does. (Tasks have no need: what a handler raises there ends the event loop.)"""
-    return to_the_end(action)
+def defer_signals(action: Callable[[], T]) -> T:
+    """Do ``action`` as `run_to_completion` does. (Tasks have no need: what a handler raises there ends the event loop.)"""
+    return run_to_completion(action)
 
 
-def face(store: AnyStore) -> Store:
+def store_for_client(store: AnyStore) -> Store:
     """Return ``store``. Raises `ConfigurationError` for what is no store."""
     from ..stores.base import Store
 
@@ -107,7 +107,7 @@ def face(store: AnyStore) -> Store:
     return store
 
 
-class Crew:
+class ToolRunner:
     """Runs the tools of a round at the same time, each within its own time limit.
 
     Each runs on a thread of its own, with the caller's context variables. A thread cannot be stopped: when its
@@ -121,13 +121,13 @@ class Crew:
                 raise ConfigurationError(
                     f"the tool {tool.name} is an async function: give it to AsyncClient, or make it a plain one"
                 )
-        self._news: SimpleQueue[tuple[Job, object, BaseException | None] | None] = SimpleQueue()
+        self._news: SimpleQueue[tuple[ToolInvocation, object, BaseException | None] | None] = SimpleQueue()
         self._stopped = False
 
-    def work(self, jobs: Sequence[Job], *, at_once: int) -> None:
+    def work(self, jobs: Sequence[ToolInvocation], *, at_once: int) -> None:
         """Run ``jobs``, at most ``at_once`` of them at a time; after `stop` some are left without a result."""
         waiting = deque(jobs)
-        began: dict[Job, float] = {}
+        began: dict[ToolInvocation, float] = {}
         while (waiting or began) and not self._stopped:
             while waiting and len(began) < at_once:
                 job = waiting.popleft()
@@ -156,7 +156,7 @@ class Crew:
         self._stopped = True
         self._news.put(None)
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: ToolInvocation) -> None:
         assert job.tool is not None, "only what has a function is run"
         try:
             value = job.tool.function(**job.arguments)
@@ -166,19 +166,19 @@ class Crew:
             self._news.put((job, value, None))
 
 
-class Guard:
-    """Time limits and cancellation for connections that do not watch a `Call` themselves: those of a
+class CallGuard:
+    """Time limits and cancellation for connections that do not watch a `RequestControl` themselves: those of a
     user's own ``http_client``, and httpx's for what our transport does not cover.
 
     A thread in a blocking read cannot be cancelled. One watchdog thread for each guarded stream
     breaks the connection under it when the deadline, which moves with every chunk, has passed.
     """
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, control: RequestControl) -> None:
+        self._control = control
         self._socket: socket.socket | None = None
         self._expired = False
-        self._closed = Alarm()  # not an Event: an interrupt can leave that locked, and the watchdog waiting
+        self._closed = WakeEvent()  # not an Event: an interrupt can leave that locked, and the watchdog waiting
         self._began: float | None = None
         """When what `run` is doing has begun; None while it does nothing, and nobody waits for the server."""
         self._watchdog: threading.Thread | None = None
@@ -205,20 +205,20 @@ class Guard:
 
     def run(self, action: Callable[[], T]) -> T:
         """Do ``action``; raise `Expired` at the call's deadline, `Aborted` after `abort`."""
-        if self._call.aborted:
+        if self._control.aborted:
             raise Aborted
-        self._began = self._call.clock()
+        self._began = self._control.clock()
         try:
             result = action()
         except Exception:
-            if self._call.aborted:
+            if self._control.aborted:
                 raise Aborted from None
             if self._expired:
                 raise Expired from None
             raise
         finally:
             self._began = None
-        if self._call.aborted:
+        if self._control.aborted:
             raise Aborted
         if self._expired:
             raise Expired
@@ -226,26 +226,26 @@ class Guard:
 
     def abort(self) -> None:
         """Break off what `run` is doing."""
-        self._call.abort()
+        self._control.abort()
         self._break()
 
     def finalize(self) -> None:
         """End the connection of a response that nobody refers to any more. For finalizers: takes no lock."""
-        self._closed.ring()
-        hang_up(self._socket)
+        self._closed.set()
+        shutdown_socket(self._socket)
 
     def close(self) -> None:
         """Stop watching."""
-        self._closed.ring()
+        self._closed.set()
         self._socket = None
 
     def _watch(self) -> None:
         while True:
-            deadline = self._call.deadline
-            left = None if deadline is None else deadline - self._call.clock()
+            deadline = self._control.deadline
+            left = None if deadline is None else deadline - self._control.clock()
             if left is not None and left <= 0:
                 began = self._began
-                if began is not None and self._call.clock() - began >= LATE_GRACE:
+                if began is not None and self._control.clock() - began >= LATE_GRACE:
                     self._expired = True
                     self._break()
                     return
@@ -257,7 +257,7 @@ class Guard:
         broken = self._socket
         if broken is None:
             return
-        hang_up(broken)
+        shutdown_socket(broken)
         try:
             # What a flood has left in the kernel would keep the reader busy for seconds. (Plain, also under TLS.)
             for _ in range(UNREAD // (1 << 20)):

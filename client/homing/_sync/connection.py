@@ -11,11 +11,11 @@ import h11
 import httpcore
 import httpx
 
-from ..core.call import Aborted, Call
-from ..core.failures import HEAD_TOO_LARGE
-from ..core.framing import HeadEnd
-from ..core.heads import HEAD_LIMIT, MAX_HEADS, plain_answer, plain_request
-from ..core.transport import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
+from ..core.chunked import HeadEnd
+from ..core.fast_heads import HEAD_LIMIT, MAX_HEADS, plain_request, plain_response
+from ..core.request_control import Aborted, RequestControl
+from ..core.transport_errors import HEAD_TOO_LARGE
+from ..core.transport_policy import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
 from .network import Socket, breathe
 
 
@@ -39,7 +39,7 @@ class Content:
 
 
 class Wire(httpcore.NetworkStream):
-    """The socket as httpcore's connection sees it, under the eyes of a `Call`.
+    """The socket as httpcore's connection sees it, under the eyes of a `RequestControl`.
 
     It stops at the end of every head, so that what follows can go past h11, and at the end of
     the body: what comes behind it would sit in h11's buffer and be taken for the answer to the
@@ -48,7 +48,7 @@ class Wire(httpcore.NetworkStream):
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
-        self.call = Call()
+        self.control = RequestControl()
         self._begin_state()
 
     def _begin_state(self) -> None:
@@ -65,13 +65,13 @@ class Wire(httpcore.NetworkStream):
         self._severed = False
         self._read_timeout: float | None = None
 
-    def begin(self, call: Call, read_timeout: float | None) -> None:
+    def begin(self, control: RequestControl, read_timeout: float | None) -> None:
         """Start an exchange. Raises `Aborted` when its call has been already."""
         self._begin_state()
         self._read_timeout = read_timeout
-        self.call = call
-        call.restart()
-        call.attach(self.socket.abort)
+        self.control = control
+        control.restart()
+        control.attach(self.socket.abort)
 
     def send_plain(self, head: bytes, content: bytes, timeout: float | None) -> None:
         """Send a whole request."""
@@ -80,9 +80,9 @@ class Wire(httpcore.NetworkStream):
 
     def receive_head(self) -> bytes:
         """Return an answer's whole head, or as much as there is if it does not come to an end soon."""
-        call = self.call
+        control = self.control
         if self._written:
-            call.sent_at = call.clock()
+            control.sent_at = control.clock()
         head = b""
         while True:
             data = self._receive_in_head()
@@ -136,10 +136,10 @@ class Wire(httpcore.NetworkStream):
 
     def allowance(self) -> float | None:
         """Return the seconds that a read may block. Raises `Aborted` after the call has been."""
-        call = self.call
-        if call.aborted:
+        control = self.control
+        if control.aborted:
             raise Aborted
-        return call.allowance(self._read_timeout)
+        return control.allowance(self._read_timeout)
 
     def receive(self) -> bytes:
         """Return what the socket has, waiting for it if it has nothing; ``b""`` at its end."""
@@ -148,10 +148,10 @@ class Wire(httpcore.NetworkStream):
         try:
             data = self.socket.recv(self.allowance())
         except httpcore.ReadError:
-            if self.call.aborted:
+            if self.control.aborted:
                 raise Aborted from None
             raise
-        if not data and self.call.aborted:
+        if not data and self.control.aborted:
             raise Aborted
         return data
 
@@ -167,9 +167,9 @@ class Wire(httpcore.NetworkStream):
                 data = self._at_most(self._left, data)
                 self._left -= len(data)
             return data
-        call = self.call
-        if call.sent_at is None and self._written:
-            call.sent_at = call.clock()
+        control = self.control
+        if control.sent_at is None and self._written:
+            control.sent_at = control.clock()
         data = self._receive_in_head()
         if not data:
             return data
@@ -187,10 +187,10 @@ class Wire(httpcore.NetworkStream):
         if self._unread:
             breathe()
         data = self.receive()
-        call = self.call
-        if call.first_byte_at is None and data:
-            call.first_byte_at = call.clock()
-        late = call.is_late()
+        control = self.control
+        if control.first_byte_at is None and data:
+            control.first_byte_at = control.clock()
+        late = control.is_late()
         if late and self._late:
             raise httpcore.ReadTimeout
         self._late = late
@@ -206,19 +206,19 @@ class Wire(httpcore.NetworkStream):
             self._send(buffer, timeout)
 
     def _send(self, data: bytes, timeout: float | None) -> None:
-        call = self.call
+        control = self.control
         held, self._held = self._held, b""
         if held and len(data) <= JOIN_LIMIT:
             held, data = b"", held + data
         try:
             for piece in (held, data):
                 if piece:
-                    if call.aborted:
+                    if control.aborted:
                         raise Aborted
-                    self.socket.send(piece, call.allowance(timeout))
+                    self.socket.send(piece, control.allowance(timeout))
         except httpcore.WriteError:
             self._written = False
-            if call.aborted:
+            if control.aborted:
                 raise Aborted from None
             raise  # httpcore goes on to read: the server may have said why it closed
 
@@ -230,7 +230,7 @@ class Wire(httpcore.NetworkStream):
 
     def close(self) -> None:
         """Close the socket at once."""
-        self.call.detach()
+        self.control.detach()
         self.socket.close()
 
     def get_extra_info(self, info: str) -> Any:
@@ -239,7 +239,7 @@ class Wire(httpcore.NetworkStream):
 
 
 @dataclass(slots=True)
-class Answer:
+class ReceivedHead:
     """An answer of which the head is there. ``framing`` is that of `body_framing`.
 
     ``response`` is httpcore's. Without one the exchange was plain: then ``keeps`` says whether the
@@ -272,11 +272,11 @@ class Connection:
         self._http11: httpcore.HTTP11Connection | None = None
 
     def send(
-        self, request: httpx.Request, content: bytes | None, call: Call, read_timeout: float | None
-    ) -> Answer:
+        self, request: httpx.Request, content: bytes | None, control: RequestControl, read_timeout: float | None
+    ) -> ReceivedHead:
         """Send ``request``, whose body is ``content`` if that is bytes; return its answer with the head."""
         self.served += 1
-        self.wire.begin(call, read_timeout)
+        self.wire.begin(control, read_timeout)
         head = None
         if content is not None:
             url, headers = request.url, request.headers
@@ -287,7 +287,7 @@ class Connection:
             return self._through_h11(as_core_request(request, body))
         return self._send_plain(head, content, request)
 
-    def _send_plain(self, head: bytes, content: bytes, request: httpx.Request) -> Answer:
+    def _send_plain(self, head: bytes, content: bytes, request: httpx.Request) -> ReceivedHead:
         wire = self.wire
         self.complete = False
         try:
@@ -295,27 +295,27 @@ class Connection:
         except httpcore.WriteError:
             pass  # the server may have said why it closed
         seen = wire.receive_head()
-        plain = plain_answer(seen)
+        plain = plain_response(seen)
         if plain is None:
             return self.repeat(request, content, seen)
         wire.begin_body(UNTIL_CLOSE)
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": plain.reason, "network_stream": wire}
         sent = request, content, seen
-        return Answer(plain.status, plain.headers, extensions, plain.framing, keeps=plain.keeps, sent=sent)
+        return ReceivedHead(plain.status, plain.headers, extensions, plain.framing, keeps=plain.keeps, sent=sent)
 
-    def repeat(self, request: httpx.Request, content: bytes, seen: bytes) -> Answer:
+    def repeat(self, request: httpx.Request, content: bytes, seen: bytes) -> ReceivedHead:
         """Let h11 judge a plain exchange, of whose answer this head has been seen."""
         self._plain = False
         self.wire.begin_again(seen)
         return self._through_h11(as_core_request(request, Content(content)))
 
-    def _through_h11(self, request: httpcore.Request) -> Answer:
+    def _through_h11(self, request: httpcore.Request) -> ReceivedHead:
         if self._http11 is None:
             self._http11 = httpcore.HTTP11Connection(origin=self._origin, stream=self.wire)
         response = self._http11.handle_request(request)
         framing = body_framing(request.method.decode("ascii"), response.status, response.headers)
         self.wire.begin_body(framing)
-        return Answer(response.status, response.headers, response.extensions, framing, response)
+        return ReceivedHead(response.status, response.headers, response.extensions, framing, response)
 
     def is_reusable(self) -> bool:
         """Tell whether the last exchange is complete and the server keeps the connection."""
@@ -328,12 +328,12 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket at once."""
-        self.wire.call.detach()
+        self.wire.control.detach()
         self.wire.socket.close()
 
     def finalize(self) -> None:
         """Close the socket of a connection that nobody refers to any more: see `Socket.finalize`."""
-        self.wire.call.aborted = True
+        self.wire.control.aborted = True
         self.wire.socket.finalize()
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .stream import ItemStream
 
 
-def settle_dropped(dropped: deque[ItemStream[Any]]) -> None:
+def close_dropped(dropped: deque[ItemStream[Any]]) -> None:
     """Close what lies in the queue. Never raises for what one of the streams has to say."""
     while dropped:
         try:

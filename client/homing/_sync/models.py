@@ -21,4 +21,4 @@ class Models:
     def list(self) -> ModelList:
         """Return the server's models; waits out a cold start. An iterable with a ``data`` list."""
         request = Request("GET", "/v1/models", self._client._options.timeout)
-        return self._client._exchange(request).answer(ModelList)
+        return self._client._call(request).answer(ModelList)

@@ -21,10 +21,10 @@ from typing import Any
 import httpcore
 import httpx
 
-from ..core.call import Aborted, Call, hang_up
+from ..core.request_control import Aborted, RequestControl, shutdown_socket
 from ..core.interrupts import raise_interrupt
-from ..core.forked import renew_after_fork
-from ..core.transport import READ_SIZE, SOCKET_OPTIONS, numeric
+from ..core.fork import renew_after_fork
+from ..core.transport_policy import READ_SIZE, SOCKET_OPTIONS, numeric
 
 BodyStream = httpx.SyncByteStream
 
@@ -137,7 +137,7 @@ class Socket:
 
     def abort(self) -> None:
         """End the connection, and with it whatever blocks on it. From any thread."""
-        hang_up(self._raw)
+        shutdown_socket(self._raw)
 
     def close(self) -> None:
         """Close at once, with no word to the other side."""
@@ -153,7 +153,7 @@ class Socket:
 
     def finalize(self) -> None:
         """End the connection that nobody refers to any more. For finalizers: in any thread, takes no lock."""
-        hang_up(self._raw)
+        shutdown_socket(self._raw)
         self._raw.close()
 
     def is_readable(self) -> bool:
@@ -181,7 +181,7 @@ def connect(
     ssl_context: ssl.SSLContext | None,
     server_hostname: str | None,
     timeout: float | None,
-    call: Call,
+    control: RequestControl,
 ) -> Socket:
     """Open a connection, over whichever of the host's addresses answers first in their order.
 
@@ -191,10 +191,10 @@ def connect(
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
         addresses = numeric(host, port) or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        raw = _connect_first(addresses, deadline, call)
+        raw = _connect_first(addresses, deadline, control)
         try:
             if ssl_context is not None:
-                raw = _start_tls(raw, ssl_context, server_hostname, deadline, call)
+                raw = _start_tls(raw, ssl_context, server_hostname, deadline, control)
         except BaseException:
             raw.close()
             raise
@@ -207,7 +207,7 @@ def connect(
         raise httpcore.ConnectError(str(error)) from error
 
 
-def _connect_first(addresses: list[Any], deadline: float | None, call: Call) -> socket.socket:
+def _connect_first(addresses: list[Any], deadline: float | None, control: RequestControl) -> socket.socket:
     todo = list(addresses)
     failure: OSError = OSError("the name has no address")
     while todo:
@@ -223,7 +223,7 @@ def _connect_first(addresses: list[Any], deadline: float | None, call: Call) -> 
             if status in _IN_PROGRESS:
                 # Linux wakes the waiter when a connecting socket is shut down; elsewhere the
                 # abort is noticed when the connect ends, by its timeout at the latest.
-                with _breakable(Socket(candidate), call):
+                with _breakable(Socket(candidate), control):
                     if not _wait(candidate, share, writing=True):
                         raise TimeoutError("timed out")
                 status = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -245,11 +245,11 @@ def _start_tls(
     context: ssl.SSLContext,
     server_hostname: str | None,
     deadline: float | None,
-    call: Call,
+    control: RequestControl,
 ) -> ssl.SSLSocket:
     wrapped = context.wrap_socket(raw, server_hostname=server_hostname, do_handshake_on_connect=False)
     try:
-        with _breakable(Socket(wrapped), call):
+        with _breakable(Socket(wrapped), control):
             while True:
                 try:
                     wrapped.do_handshake()
@@ -267,17 +267,17 @@ def _start_tls(
 
 
 @contextlib.contextmanager
-def _breakable(stream: Socket, call: Call) -> Any:
-    call.attach(stream.abort)
+def _breakable(stream: Socket, control: RequestControl) -> Any:
+    control.attach(stream.abort)
     try:
         yield
     except OSError:
-        if call.aborted:
+        if control.aborted:
             raise Aborted from None
         raise
     finally:
-        call.detach()
-    if call.aborted:
+        control.detach()
+    if control.aborted:
         raise Aborted
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..core.draft import Place
-from ..core.parsed import repair_request
-from ..core.reading import Item
+from ..core.pending_turn import PromptPlan
+from ..core.stream_decoder import Item
+from ..core.structured_output import repair_message
 from ..core.transcript import Turn, assistant_message, user_message
 from ..errors import HomingError
 from ..reply import Reply
@@ -32,23 +32,23 @@ class ParseStream(Rounds[P]):
 
     def _complaint(self) -> str | None:
         assert self.response_format is not None, "structured output has a form"
-        return repair_request(self._exchange.accumulator.completion, self.response_format)
+        return repair_message(self._call.accumulator.completion, self.response_format)
 
     def _after(self) -> list[Item] | None:
         complaint = self._complaint()
         assert complaint is not None, "what fits is the answer"
         self.repairs -= 1
-        self._again(assistant_message(self._exchange.accumulator.completion), [user_message(complaint)])
+        self._again(assistant_message(self._call.accumulator.completion), [user_message(complaint)])
         return []
 
     def _prefix(self) -> int | None:
         return self._rounds[0].telemetry.prompt_tokens if len(self._rounds) > 1 else None
 
-    def _concluded(self) -> tuple[Place, Turn, Reply[P]]:
-        place = self._place
+    def _concluded(self) -> tuple[PromptPlan, Turn, Reply[P]]:
+        place = self._prompt_plan
         assert place is not None, "a turn that has begun has its place"
         said: list[dict[str, Any]] = place.new[: len(place.new) - 2 * len(self._rounds)]
-        self._place = replace(place, new=said)
+        self._prompt_plan = replace(place, new=said)
         try:
             return super()._concluded()
         except HomingError as error:

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from ..core.call import Aborted
-from ..core.draft import Draft, Place
 from ..core.encode import encode_message
 from ..core.hooks import call_hook, logger
 from ..core.interrupts import raise_interrupt
 from ..core.mutex import LOOK_AGAIN
-from ..core.parsed import parsed_reply
-from ..core.reading import Mode
+from ..core.pending_turn import PendingTurn, PromptPlan
+from ..core.request_control import Aborted
+from ..core.stream_decoder import Mode
+from ..core.structured_output import parsed_reply
 from ..core.telemetry import judge
-from ..core.tool_pairs import with_ids
+from ..core.tool_results import with_ids
 from ..core.transcript import INTERRUPTED, Turn, assistant_message, make_turn
 from ..errors import APIError, ContextWindowExceeded, HomingError
 from ..reply import Reply
 from ..types import ChatCompletion
 from ..types.events import Finished, StreamEvent
-from .concurrency import Alarm, is_this_thread, to_the_end
+from .concurrency import WakeEvent, is_this_thread, run_to_completion
 from .stream import ItemStream, TextIterator
 from .turn_lock import TurnClaim
 
@@ -51,12 +51,12 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
     _recorded = False
     _claim: TurnClaim | None = None
     _reader = 0
-    _waiting: Alarm | None = None
+    _waiting: WakeEvent | None = None
 
     def __init__(
         self,
         conversation: Conversation,
-        draft: Draft,
+        pending_turn: PendingTurn,
         params: Mapping[str, Any],
         *,
         shows: bool,
@@ -66,15 +66,15 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         self.response_format = response_format
         self.params = params
         self._conversation = conversation
-        self._draft = draft
-        self._place: Place | None = None
+        self._pending_turn = pending_turn
+        self._prompt_plan: PromptPlan | None = None
         self._stopped = False
         self._shortened = False
         self._reading = threading.Lock()  # held while somebody waits for the next item; nobody blocks on it
         self._failure: Exception | None = None
         self._reply: Reply[P] | None = None
         # What cannot be sent is refused here. The prompt is made when the turn has the floor.
-        said = [encode_message(message) for message in draft.new or ()]
+        said = [encode_message(message) for message in pending_turn.new or ()]
         super().__init__(conversation._request(self, said))
 
     def _after_fork(self) -> None:
@@ -102,7 +102,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         self._stopped = True  # first: the exchange may be about to be replaced
         super().cancel()
         if self._claim is not None:
-            self._claim.alarm.ring()
+            self._claim.wake_event.set()
 
     @property
     def being_read(self) -> bool:
@@ -162,7 +162,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
             if not self._begun and not self._ended:
                 self._begin()
             more = super()._more(mode)
-            if more and self._exchange.at_end:
+            if more and self._call.at_end:
                 more = self._finish_first(mode)
             return more
         except HomingError:
@@ -183,20 +183,20 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         except RuntimeError as error:  # an interrupt came before it was taken
             raise_interrupt(error)
         if self._waiting is not None:
-            self._waiting.ring()
+            self._waiting.set()
 
     def _wait_for_reader(self, patience: Callable[[float], float]) -> None:
         """Wait until whoever reads this stream may have stopped. Rare: two read one stream, or one ends it."""
-        alarm = self._waiting = self._waiting or Alarm()
-        alarm.wait(patience(LOOK_AGAIN))
+        wake_event = self._waiting = self._waiting or WakeEvent()
+        wake_event.wait(patience(LOOK_AGAIN))
 
     def _end_turn(self, error: BaseException) -> None:
         """An interrupt has ended the turn, wherever it came: free the connection and settle."""
         if self._begun and not self._settled:
             self._ended = True
-            self._exchange.stop()
+            self._call.stop()
             try:
-                self._exchange.close()
+                self._call.close()
             finally:
                 self._settle(error)
 
@@ -216,7 +216,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
 
     def _begin(self) -> None:
         """Take the turn lock, look at the newest state, and make the prompt."""
-        conversation, plan = self._conversation, self._exchange.plan
+        conversation, plan = self._conversation, self._call.budget
         lock = conversation._turn_lock
         claim = self._claim = TurnClaim(self)
         try:
@@ -229,15 +229,15 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
                 stopped=lambda: self._stopped,
             )
             conversation._record_dropped()
-            opened = conversation._open(fresh=self._draft.at is None)
-            self._place = self._draft.place(conversation._transcript, conversation.trim)
+            opened = conversation._open(fresh=self._pending_turn.at is None)
+            self._prompt_plan = self._pending_turn.place(conversation._transcript, conversation.trim)
             if opened:  # and with it came settings
-                self._send(self._place)
-                self._exchange.end_at(plan.ends_at)
+                self._send(self._prompt_plan)
+                self._call.end_at(plan.ends_at)
             else:
-                self._exchange.request.messages = self._place.prompt()
-                self._exchange.request.key = conversation.affinity_key
-            self._exchange.placing.placed = conversation.affinity_key != conversation._fresh
+                self._call.request.messages = self._prompt_plan.prompt()
+                self._call.request.key = conversation.affinity_key
+            self._call.placing.placed = conversation.affinity_key != conversation._fresh
             self._begun = True
         except BaseException:
             claim.released = True  # first, and by itself: nothing can come in between
@@ -245,31 +245,31 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
             lock.release(claim)
             raise
 
-    def _send(self, place: Place) -> None:
+    def _send(self, place: PromptPlan) -> None:
         """Begin the exchange anew with another prompt."""
-        mode = self._exchange.mode
-        self._place = place
-        self._exchange = self._conversation._request(self, place.prompt())
-        self._exchange.mode = mode
+        mode = self._call.mode
+        self._prompt_plan = place
+        self._call = self._conversation._request(self, place.prompt())
+        self._call.mode = mode
         if self._stopped:
-            self._exchange.stop()
+            self._call.stop()
 
     def _replaces(self, error: APIError) -> bool:
         """Shorten a prompt that was too long for the server, once."""
         if not isinstance(error, ContextWindowExceeded) or self._shortened:
             return False
-        if self._place is None or self._exchange.accumulator.started:
+        if self._prompt_plan is None or self._call.accumulator.started:
             return False
-        place = self._place.shortened(error, {**self._conversation.defaults, **self.params})
+        place = self._prompt_plan.shortened(error, {**self._conversation.defaults, **self.params})
         if place is None:
             return False
         self._shortened = True
-        key = self._exchange.request.key
+        key = self._call.request.key
         logger.info("the prompt was too long for the server: turns before number %d left out", place.start)
-        ends_at = self._exchange.plan.ends_at
+        ends_at = self._call.budget.ends_at
         self._send(place)
-        self._exchange.end_at(ends_at)
-        self._exchange.request.key = key  # placed already
+        self._call.end_at(ends_at)
+        self._call.request.key = key  # placed already
         return True
 
     def _settle(self, error: BaseException | None) -> None:
@@ -297,7 +297,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
             self._finish()
         elif self.shows and self._is_interrupt(error):
             # The task was cancelled, or a signal handler has raised: the reader has left, and has seen what had come.
-            self._exchange.stop()
+            self._call.stop()
             try:
                 self._finish()
             except HomingError as failure:
@@ -306,12 +306,12 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
     def _is_interrupt(self, error: BaseException) -> bool:
         if isinstance(error, HomingError):
             return False
-        return not isinstance(error, Exception) or self._exchange.accumulator.started
+        return not isinstance(error, Exception) or self._call.accumulator.started
 
     def _finish(self) -> None:
         """Let the turn enter the history."""
         if not self._recorded:
-            to_the_end(self._record)
+            run_to_completion(self._record)
             call_hook(self._conversation._client._options.hooks.on_reply, self._reply)
 
     def _record(self) -> None:
@@ -319,32 +319,32 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         place, turn, reply = self._concluded()
         self._recorded = True
         self._reply = reply
-        if self._draft.record:
+        if self._pending_turn.record:
             conversation._record(turn, place.upto, reply)
 
-    def _concluded(self) -> tuple[Place, Turn, Reply[P]]:
+    def _concluded(self) -> tuple[PromptPlan, Turn, Reply[P]]:
         """Make the turn and the reply of what has come, and count it."""
-        exchange, conversation, place = self._exchange, self._conversation, self._place
+        call, conversation, place = self._call, self._conversation, self._prompt_plan
         assert place is not None, "a turn that has begun has its place"
-        completion = exchange.accumulator.completion
+        completion = call.accumulator.completion
         stopped = self._broken_off()
         parsed: Any = None
         if self.response_format is not None and not stopped:
             parsed = parsed_reply(completion, self.response_format)
-        telemetry = exchange.telemetry()
+        telemetry = call.telemetry()
         telemetry.verdict = judge(telemetry, place.previous())
-        finish_reason = INTERRUPTED if stopped else exchange.accumulator.finish_reason
+        finish_reason = INTERRUPTED if stopped else call.accumulator.finish_reason
         messages = self._messages(completion, stopped=stopped)
         reply = Reply(messages[0], finish_reason, telemetry, completion, parsed)
         turn = make_turn([*place.new, *messages], finish_reason, telemetry, start=place.start)
-        conversation._came_home(exchange.request.key)
+        conversation._keep_key(call.request.key)
         conversation.totals.add(telemetry)
-        conversation._client._options.learnt.count(telemetry)
+        conversation._client._options.server_state.count(telemetry)
         return place, turn, reply
 
     def _broken_off(self) -> bool:
         """Whether the caller stopped the turn before its end."""
-        return self._exchange.stopped and not self._exchange.accumulator.complete
+        return self._call.stopped and not self._call.accumulator.complete
 
     def _messages(self, completion: ChatCompletion, *, stopped: bool) -> list[dict[str, Any]]:
         """Return the reply as the history keeps it, and what belongs behind it."""
@@ -371,7 +371,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         place, turn, reply = self._concluded()
         self._recorded = True
         self._reply = reply
-        if self._draft.record:
+        if self._pending_turn.record:
             self._conversation._transcript.append(turn, upto=place.upto)
         call_hook(self._conversation._client._options.hooks.on_reply, reply)
 
@@ -382,7 +382,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
                 # with the lock: a finalizer runs anywhere, and is no place to wait, or to call anybody.
                 self._ended = self._settled = True
                 self._conversation._turn_lock.dropped.append(self)
-                self._exchange.finalize(self)
+                self._call.finalize(self)
             else:
                 super().__del__()
         finally:

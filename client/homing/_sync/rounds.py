@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..core.draft import Place
 from ..core.hooks import call_hook
-from ..core.reading import Item, Mode
-from ..core.telemetry import Telemetry, judge, of_rounds
+from ..core.pending_turn import PromptPlan
+from ..core.stream_decoder import Item, Mode
+from ..core.telemetry import Telemetry, judge, sum_rounds
+from ..core.token_usage import with_total_usage
 from ..core.transcript import Turn
-from ..core.usage import with_usage_of
 from ..errors import HomingError
 from ..reply import Reply
 from ..types.events import Finished
@@ -61,32 +61,32 @@ class Rounds(ReplyStream[P]):
 
     def _over(self) -> bool:
         """Whether nothing more will be asked."""
-        return self._last or self._stopped or self._exchange.stopped
+        return self._last or self._stopped or self._call.stopped
 
     def _again(self, message: dict[str, Any], more: Sequence[Mapping[str, Any]]) -> None:
         """Count the reply that has come, and ask the model again with ``message`` and ``more`` behind it."""
-        place = self._place
+        place = self._prompt_plan
         assert place is not None, "a turn that has begun has its place"
         telemetry = self._measured(place)
-        completion = self._exchange.accumulator.completion
-        self._rounds += (Reply(message, self._exchange.accumulator.finish_reason, telemetry, completion),)
+        completion = self._call.accumulator.completion
+        self._rounds += (Reply(message, self._call.accumulator.finish_reason, telemetry, completion),)
         self._conversation.totals.add(telemetry)
-        self._conversation._client._options.learnt.count(telemetry)
-        key = self._exchange.request.key
+        self._conversation._client._options.server_state.count(telemetry)
+        key = self._call.request.key
         self._send(place.after([message, *more], telemetry))
-        self._exchange.request.key = key  # a new conversation may have been placed with another one
+        self._call.request.key = key  # a new conversation may have been placed with another one
 
     def _behind(self) -> list[dict[str, Any]]:
         """Return what is known of the round that has not ended."""
         return []
 
     def _settle(self, error: BaseException | None) -> None:
-        if isinstance(error, HomingError) and self._place is not None:
-            error.messages = (*self._place.new, *self._behind())
+        if isinstance(error, HomingError) and self._prompt_plan is not None:
+            error.messages = (*self._prompt_plan.new, *self._behind())
         super()._settle(error)
 
-    def _measured(self, place: Place) -> Telemetry:
-        telemetry = self._exchange.telemetry()
+    def _measured(self, place: PromptPlan) -> Telemetry:
+        telemetry = self._call.telemetry()
         telemetry.verdict = judge(telemetry, place.previous())
         return telemetry
 
@@ -94,9 +94,9 @@ class Rounds(ReplyStream[P]):
         """Return how much of the last prompt the next turn's begins with, None for all of it."""
         return None
 
-    def _concluded(self) -> tuple[Place, Turn, Reply[P]]:
+    def _concluded(self) -> tuple[PromptPlan, Turn, Reply[P]]:
         place, turn, reply = super()._concluded()
         self._rounds += (reply,)
-        whole = of_rounds([one.telemetry for one in self._rounds], prefix_tokens=self._prefix())
-        completion = with_usage_of(reply.completion, [one.usage for one in self._rounds])
+        whole = sum_rounds([one.telemetry for one in self._rounds], prefix_tokens=self._prefix())
+        completion = with_total_usage(reply.completion, [one.usage for one in self._rounds])
         return place, replace(turn, telemetry=whole), replace(reply, telemetry=whole, completion=completion)

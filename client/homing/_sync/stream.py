@@ -11,13 +11,13 @@ import httpx
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from ..core.forked import renew_after_fork
-from ..core.interrupts import import_whole
-from ..core.reading import Item, Mode
+from ..core.fork import renew_after_fork
+from ..core.interrupts import import_uninterrupted
+from ..core.stream_decoder import Item, Mode
 from ..errors import APIError, HomingError
 from ..types import ChatCompletion, ChatCompletionChunk
 from ..types.events import ContentDelta, StreamEvent
-from .exchange import Exchange
+from .call import Call
 
 if TYPE_CHECKING:
     from ..types.parsed import ParsedChatCompletion
@@ -36,8 +36,8 @@ class ItemStream(Generic[T]):
     _mode: Mode = "chunks"
     _ended = True  # also where the constructor has failed: `__del__` looks at it
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, call: Call) -> None:
+        self._call = call
         # Made one by one as they are asked for: a read may bring a thousand, and so many objects at
         # once keep the garbage collector busy.
         self._items: Iterator[Item] = iter(())
@@ -47,7 +47,7 @@ class ItemStream(Generic[T]):
 
     def _after_fork(self) -> None:
         """What has begun is the parent's: it alone reads it, ends it and records it."""
-        if not self._ended and self._exchange.begun:
+        if not self._ended and self._call.begun:
             self._ended = self._left_behind = True
             self._items = iter(())
 
@@ -76,7 +76,7 @@ class ItemStream(Generic[T]):
                 raise HomingError("this stream was begun before fork(): only the process that began it can read it")
             return False
         try:
-            self._exchange.mode = mode
+            self._call.mode = mode
             try:
                 batch = self._next_batch()
             except APIError as error:
@@ -96,7 +96,7 @@ class ItemStream(Generic[T]):
 
     def _next_batch(self) -> Any:
         # Hands on what the exchange returns, which is awaited above: a coroutine less for each token.
-        return self._exchange.next_batch()
+        return self._call.next_batch()
 
     def _replaces(self, error: APIError) -> bool:
         """Tell whether the exchange that has failed has been replaced by another, which may do better."""
@@ -108,43 +108,43 @@ class ItemStream(Generic[T]):
     @property
     def response(self) -> httpx.Response | None:
         """The HTTP response, None until there is one."""
-        return self._exchange.response
+        return self._call.response
 
     @property
     def cancelled(self) -> bool:
         """Whether the caller ended the stream before its end."""
-        return self._exchange.stopped
+        return self._call.stopped
 
     @property
     def resumes(self) -> int:
         """How often the stream broke and went on where it was, in another request."""
-        return self._exchange.plan.resumes
+        return self._call.budget.resumes
 
     def cancel(self) -> None:
         """End the call at once, from any thread or task. What had come stays readable."""
         if not self._ended:
-            self._exchange.stop()
+            self._call.stop()
 
     def close(self) -> None:
         """End the call at once if it still runs, and free its connection."""
         if self._ended:
             return
         self._ended = True
-        self._exchange.stop()
+        self._call.stop()
         try:
-            self._exchange.close()
+            self._call.close()
         finally:
             self._settle(None)
 
 
     def _settle_dropped(self) -> None:
         """Called once, when the stream had been collected before its end, by whoever uses the client next."""
-        self._exchange.close()
+        self._call.close()
 
     def __del__(self) -> None:
-        if not self._ended and self._exchange.begun:
+        if not self._ended and self._call.begun:
             self._ended = True
-            self._exchange.finalize(self)
+            self._call.finalize(self)
 
 
 class Stream(ItemStream[ChatCompletionChunk]):
@@ -152,7 +152,7 @@ class Stream(ItemStream[ChatCompletionChunk]):
 
     def open(self) -> Self:
         """Send the request and wait until the server has accepted it."""
-        self._exchange.open()
+        self._call.open()
         return self
 
 
@@ -165,8 +165,8 @@ class ChatStream(ItemStream[StreamEvent]):
 
     _mode: Mode = "events"
 
-    def __init__(self, exchange: Exchange, *, response_format: type[BaseModel] | None = None) -> None:
-        super().__init__(exchange)
+    def __init__(self, call: Call, *, response_format: type[BaseModel] | None = None) -> None:
+        super().__init__(call)
         self._response_format = response_format
 
     @property
@@ -177,7 +177,7 @@ class ChatStream(ItemStream[StreamEvent]):
     @property
     def current_completion_snapshot(self) -> ChatCompletion:
         """The completion as far as it has come."""
-        return self._exchange.accumulator.completion
+        return self._call.accumulator.completion
 
     def until_done(self) -> Self:
         """Read to the end."""
@@ -200,8 +200,8 @@ class ChatStream(ItemStream[StreamEvent]):
         completion = self.current_completion_snapshot
         if self._response_format is None:
             return completion
-        import_whole("homing.core.parsed")
-        from ..core.parsed import parse_completion  # few need it, and it builds models
+        import_uninterrupted("homing.core.structured_output")
+        from ..core.structured_output import parse_completion  # few need it, and it builds models
 
         parsed: ParsedChatCompletion[Any] = parse_completion(completion, self._response_format)
         return parsed

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from homing.errors import HomingError
 
-from ..core.controls import without_controls
+from ..core.control_characters import strip_controls
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     # name: (module:attribute, what `homing --help` says)
@@ -64,7 +64,7 @@ class CommandTable(click.Group):
         except HomingError as error:
             raise click.ClickException(str(error)) from error
         except click.ClickException as error:  # which may quote a file's name, say
-            vars(error)["message"] = without_controls(error.message)
+            vars(error)["message"] = strip_controls(error.message)
             raise
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from ..core.controls import one_line, without_controls
+from ..core.control_characters import one_line, strip_controls
 
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n]")
 
@@ -15,7 +15,7 @@ def say(text: str = "", *, mark: str = "", err: bool = False, **style: Any) -> N
     """Print ``text``, in click's ``style``, behind a ``mark`` of our own that may have one already."""
     import click  # an extra: the screens of `homing chat` do without it
 
-    clean = without_controls(text)
+    clean = strip_controls(text)
     click.echo(mark + (click.style(clean, **style) if style else clean), err=err)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..errors import ConfigurationError
 from .encode import encode_message
-from .forked import renew_after_fork
+from .fork import renew_after_fork
 
 MAX_KEY = 128
 """Characters. Routers put keys in logs and hash rings; litellm draws the same line."""
@@ -120,7 +120,7 @@ def pinned_headers(affinity: Affinity) -> dict[str, str]:
     return headers() if headers is not None else {}
 
 
-def strategy_of(affinity: Affinity, caller: Callable[[], bytes]) -> Affinity:
+def strategy_for(affinity: Affinity, caller: Callable[[], bytes]) -> Affinity:
     """Return ``affinity`` as it is for one caller, where it keeps what servers issue (``within``)."""
     within: Callable[[bytes], Affinity] | None = getattr(affinity, "within", None)
     return affinity if within is None else within(caller())
@@ -267,7 +267,7 @@ class CombinedAffinity(_Composable):
         """How the parts are for one caller, None where that makes no difference."""
         if all(getattr(part, "within", None) is None for part in self.parts):
             return None
-        return lambda caller: CombinedAffinity(strategy_of(part, lambda: caller) for part in self.parts)
+        return lambda caller: CombinedAffinity(strategy_for(part, lambda: caller) for part in self.parts)
 
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
         """Show the answer to every part."""

@@ -28,7 +28,7 @@ PASSING: Final = frozenset(
 all of these, and taking one caller for two costs a cache at most."""
 
 
-def caller_of(headers: Iterable[tuple[str, str]], query: Mapping[str, Any], *, salt: bytes) -> bytes:
+def caller_digest(headers: Iterable[tuple[str, str]], query: Mapping[str, Any], *, salt: bytes) -> bytes:
     """Return the digest, keyed with ``salt``, of the headers and query parameters that a caller has given."""
     said = sorted((low, value) for name, value in headers if not _is_passing(low := name.lower()))
     asked = sorted((name, repr(value)) for name, value in query.items())

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from ..types.chunk import ChatCompletionChunk
 from ..types.wire import WireModel
-from .problems import invalid_answer, is_error, stream_error
+from .chunk_template import TRIES, ChunkTemplate, TextRun
+from .server_errors import invalid_response, is_error, stream_error
 from .sse import MAX_EVENT, Event, EventDecoder
-from .stencil import TRIES, Stencil, Texts
-from .surrogates import without_halves
+from .surrogates import replace_surrogates_json
 
 M = TypeVar("M", bound=WireModel)
 
@@ -56,8 +56,8 @@ def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionC
     except ValidationError as problem:
         if name != "message":
             return None
-        what = f"an event of the stream is not a chunk ({first_problem(problem)})"
-        raise invalid_answer(what, data, secrets=secrets) from None
+        what = f"an event of the stream is not a chunk ({first_error(problem)})"
+        raise invalid_response(what, data, secrets=secrets) from None
     if not chunk.choices:
         extra = chunk.__pydantic_extra__ or {}
         if extra.get("error") or chunk.object == "error":
@@ -66,7 +66,7 @@ def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionC
             return None
         if len(extra) == len(chunk.model_fields_set):
             what = "an event of the stream is not a chunk (it has no field of one)"
-            raise invalid_answer(what, data, secrets=secrets)
+            raise invalid_response(what, data, secrets=secrets)
     elif chunk.__pydantic_extra__ and chunk.__pydantic_extra__.get("error"):
         raise stream_error(data, secrets=secrets)
     return chunk
@@ -78,32 +78,32 @@ class ChunkReader:
     def __init__(self, *, secrets: Iterable[str] = (), texts: bool = True) -> None:
         self._secrets = secrets
         self._decoder = EventDecoder()
-        self.stencil = Stencil(tries=TRIES if texts else 0)
+        self.template = ChunkTemplate(tries=TRIES if texts else 0)
 
     def text(self, data: bytes) -> str:
-        """Take a piece of the body if it is one whole event with a plain text that the `stencil` fits.
+        """Take a piece of the body if it is one whole event with a plain text that the `template` fits.
 
         Return that text, and "" if it is anything else, which is then to be `feed`.
         """
         if not self._decoder.idle or len(data) > MAX_EVENT:
             return ""
-        return self.stencil.text(data)
+        return self.template.text(data)
 
-    def feed(self, data: bytes) -> Iterator[Texts | ChatCompletionChunk | StreamEnd]:
+    def feed(self, data: bytes) -> Iterator[TextRun | ChatCompletionChunk | StreamEnd]:
         """Take a piece of the body; return what it brings, to be used up before the next piece.
 
         Raises like `EventDecoder.feed` and `parse_event`.
         """
-        decoder, stencil = self._decoder, self.stencil
+        decoder, template = self._decoder, self.template
         lines = decoder.take(data)
         if lines and len(lines) <= MAX_EVENT and decoder.between:
-            texts = stencil.texts(lines)
+            texts = template.texts(lines)
             if texts is not None:
                 yield texts
                 return
         run: list[bytes] = []
         for event in decoder.decode(lines):
-            if stencil.fits(event):
+            if template.fits(event):
                 run.append(event.data)
                 continue
             if run:
@@ -113,8 +113,8 @@ class ChunkReader:
         if run:
             yield from self._texts(run)
 
-    def _texts(self, run: list[bytes]) -> Iterator[Texts | ChatCompletionChunk | StreamEnd]:
-        texts = self.stencil.texts_in(run)
+    def _texts(self, run: list[bytes]) -> Iterator[TextRun | ChatCompletionChunk | StreamEnd]:
+        texts = self.template.texts_in(run)
         if texts is not None:
             yield texts
             return
@@ -126,10 +126,10 @@ class ChunkReader:
         if chunk is not None:
             yield chunk
             if isinstance(chunk, ChatCompletionChunk):
-                self.stencil.learn(event, chunk)
+                self.template.learn(event, chunk)
 
 
-def parse_answer(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) -> M:
+def parse_response(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) -> M:
     """Return a whole, successful JSON answer as ``model``. ``secrets`` are kept out of errors.
 
     Raises:
@@ -141,8 +141,8 @@ def parse_answer(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) ->
     except ValidationError as problem:
         if is_error(data):
             raise stream_error(data, secrets=secrets) from None
-        what = f"the answer is not a {model.__name__} ({first_problem(problem)})"
-        raise invalid_answer(what, data, secrets=secrets) from None
+        what = f"the answer is not a {model.__name__} ({first_error(problem)})"
+        raise invalid_response(what, data, secrets=secrets) from None
     if (answer.__pydantic_extra__ or {}).get("error"):
         raise stream_error(data, secrets=secrets)
     return answer
@@ -152,13 +152,13 @@ def _read(data: bytes, model: type[M]) -> M:
     try:
         return model.model_validate_json(data)
     except ValidationError:
-        whole = without_halves(data)
+        whole = replace_surrogates_json(data)
         if whole is None:
             raise
     return model.model_validate_json(whole)
 
 
-def first_problem(problem: ValidationError) -> str:
+def first_error(problem: ValidationError) -> str:
     """Return where the first mistake is and what it is, on one line."""
     first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "")

@@ -8,13 +8,13 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..types.models import ModelList
 from .affinity import Affinity
+from .environment import check_mapping, merge_headers, resolve_max_response_bytes
+from .not_given import NOT_GIVEN, NotGiven
 from .options import Options
-from .redact import Veiled, veiled
+from .redact import SecretMapping, as_secret_mapping
 from .request import Request
+from .response_format import response_format_of
 from .resume_style import ResumeChoice, check_choice
-from .schema import response_format_of
-from .sentinel import NOT_GIVEN, NotGiven
-from .settings import check_mapping, max_response_bytes_of, merge_headers
 from .timers import Timeout
 
 PATH = "/v1/chat/completions"
@@ -83,12 +83,12 @@ def chat_request(
         stream=stream,
         affinity=affinity,
         key=key,
-        headers=Veiled(merge_headers({}, extra_headers or {}, name="extra_headers")),
-        query=veiled(check_mapping(extra_query or {}, name="extra_query")),
+        headers=SecretMapping(merge_headers({}, extra_headers or {}, name="extra_headers")),
+        query=as_secret_mapping(check_mapping(extra_query or {}, name="extra_query")),
         resume=options.resume if resume is None else check_choice(resume),
         max_response_bytes=None
         if isinstance(max_response_bytes, NotGiven)
-        else max_response_bytes_of(max_response_bytes),
+        else resolve_max_response_bytes(max_response_bytes),
     )
 
 

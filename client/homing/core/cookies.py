@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 
-from .call import EXTENSION
+from .request_control import EXTENSION
 
 MEMORY: Final = 10_000
 """Keys for which cookies are kept, as for other tokens of servers; the longest unused are forgotten first."""
@@ -46,7 +46,7 @@ class _Kept:
         return jar
 
 
-class CookieMemory:
+class CookieStore:
     """The cookies of many conversations. False as long as there are none.
 
     What is kept is never changed, only replaced, so threads need no lock. Of two responses to one key
@@ -95,11 +95,11 @@ def without(jar: CookieJar, others: CookieJar) -> CookieJar:
     return _Kept(tuple(cookie for cookie in jar if cookie.name not in names)).jar()
 
 
-class ClosedJar(CookieJar):
+class ReadOnlyJar(CookieJar):
     """The jar of an httpx client above a transport of ours: it holds what its user puts in, and nothing else."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Take nothing: the transport keeps what servers set (`CookieMemory`)."""
+        """Take nothing: the transport keeps what servers set (`CookieStore`)."""
 
 
 class _OthersOnly:
@@ -113,7 +113,7 @@ class _OthersOnly:
             self._extract(response, request)
 
 
-def spare(jar: CookieJar) -> None:
+def exclude_our_cookies(jar: CookieJar) -> None:
     """Keep what servers set on our calls out of ``jar``, which belongs to a user's own httpx client.
 
     httpx offers no other place: its client reads the cookies of each response into its one jar. What the

@@ -17,7 +17,7 @@ SIGNALS = tuple(sorted(signal.valid_signals()))
 """All of them: any may have a handler that raises, as a time limit's SIGALRM or a worker's SIGUSR1 does."""
 
 
-class Deferral:
+class DeferredSignals:
     """A signal handler that keeps signals for later, until it is `over`. Then it makes room for the program's own."""
 
     def __init__(self) -> None:
@@ -68,14 +68,14 @@ class Deferral:
                 self._deliver()
 
 
-def import_whole(name: str) -> None:
+def import_uninterrupted(name: str) -> None:
     """Import a module, and let no signal handler raise in the middle: the lock of its import would stay taken."""
     if name in sys.modules:
         return
     if threading.current_thread() is not threading.main_thread():
         importlib.import_module(name)
         return
-    deferral = Deferral()
+    deferral = DeferredSignals()
     try:
         deferral.begin()
         importlib.import_module(name)
@@ -97,7 +97,7 @@ def raise_interrupt(error: BaseException) -> None:
 
 def _is_of_a_handler(trace: TracebackType | None) -> bool:
     """Whether one of the functions in ``trace`` was called as a handler: with the frame that it interrupted."""
-    late = (Deferral._deliver.__code__, Deferral.__call__.__code__)
+    late = (DeferredSignals._deliver.__code__, DeferredSignals.__call__.__code__)
     while trace is not None and trace.tb_next is not None:
         if trace.tb_frame.f_code in late:
             return True

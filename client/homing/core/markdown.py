@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .controls import without_controls
+from .control_characters import strip_controls
 
 _NOTHING: Final = "\u200b"
 """Is not seen, and what it stands in means nothing any more: the tag is text. An entity would be seen in code."""
@@ -18,13 +18,13 @@ _OPENING: Final = re.compile(r"(`{3,})[^`]*$|(~{3,})")
 _FENCE: Final = re.compile(r"```|~~~")
 
 
-def harmless(text: str) -> str:
+def sanitize_markdown(text: str) -> str:
     """Return Markdown with its looks, in which nothing acts: no HTML, no pictures, no links but to web pages.
 
     Fenced code stays as it is, so that it can be copied, as long as there is no doubt where it ends.
     """
     shown, fence, sure = [], "", True
-    for line in without_controls(re.sub("\r\n?", "\n", text)).split("\n"):
+    for line in strip_controls(re.sub("\r\n?", "\n", text)).split("\n"):
         if fence:
             if re.fullmatch(f" {{0,3}}{fence}{fence[0]}*[ \t]*", line):
                 fence = ""

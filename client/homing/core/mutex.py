@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from .forked import renew_after_fork
+from .fork import renew_after_fork
 
 LOOK_AGAIN = 0.05
 """Seconds after which the first in the queue asks again: collected streams and interrupted threads wake nobody.

@@ -15,29 +15,29 @@ from typing_extensions import TypedDict, Unpack
 
 from ..errors import ConfigurationError
 from .affinity import Affinity, ModalAffinity, NoAffinity, check_key, prefix_key
-from .caller import caller_of
-from .cookies import CookieMemory
-from .forked import renew_after_fork
-from .hooks import Hooks, log_as_asked
-from .placement import Placement, Replicas, Search, steers
-from .prefix_cache import PrefixCache
-from .readiness import Readiness
-from .redact import Veiled
-from .resume_style import ResumeChoice, check_choice
-from .retry import RetryPolicy
-from .settings import (
+from .caller import caller_digest
+from .cookies import CookieStore
+from .encoding_cache import EncodingCache
+from .environment import (
     COLD_START_TIMEOUT,
     MAX_RESPONSE_BYTES,
     ApiKey,
     Credentials,
     ProxyToken,
     check_mapping,
-    max_response_bytes_of,
     merge_headers,
     resolve_base_url,
     resolve_credentials,
+    resolve_max_response_bytes,
     resolve_model,
 )
+from .fork import renew_after_fork
+from .hooks import Hooks, log_as_asked
+from .placement import Placement, Replicas, Search, sends_headers
+from .readiness import Readiness
+from .redact import SecretMapping
+from .resume_style import ResumeChoice, check_choice
+from .retry import RetryPolicy
 from .telemetry import Telemetry, Totals
 from .timers import Timeout
 
@@ -47,7 +47,7 @@ CALLERS = 10_000
 AffinityChoice = Affinity | Literal["prefix", "none"]
 
 
-class Changes(TypedDict, total=False):
+class OptionChanges(TypedDict, total=False):
     """What `Options.changed` takes: a client's arguments but ``base_url`` and ``http_client``."""
 
     api_key: ApiKey | None
@@ -85,20 +85,20 @@ class ServedModels:
             self._told.popitem(last=False)
 
 
-class Learnt:
+class ServerState:
     """What a client and its `with_options` copies share: they talk to the same server."""
 
     def __init__(self) -> None:
         self.readiness = Readiness()
         self.replicas = Replicas()
-        self.cookies = CookieMemory()
+        self.cookies = CookieStore()
         self.models = ServedModels()
         self.owner: str | None = None
         """Which engine serves the model, as ``/v1/models`` says; None when it has not been asked."""
         self.resumes = True
         """Whether the server may still be asked to go on with a broken reply: it has not failed to."""
         self.totals = Totals()
-        self.histories = PrefixCache()
+        self.histories = EncodingCache()
         self.dropped: deque[Any] = deque()
         """Streams that were collected instead of closed. Whoever calls next closes them: a finalizer may not."""
         self._lock = threading.RLock()
@@ -132,7 +132,7 @@ class Options:
     resume: ResumeChoice
     hooks: Hooks
     salt: bytes = field(repr=False)
-    learnt: Learnt = field(repr=False)
+    server_state: ServerState = field(repr=False)
     max_response_bytes: float = MAX_RESPONSE_BYTES
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
@@ -160,33 +160,33 @@ class Options:
         """Combine a client's arguments with the environment."""
         environment = os.environ if environment is None else environment
         log_as_asked(environment)
-        strategy, prefix_keys = affinity_of(affinity)
+        strategy, prefix_keys = resolve_affinity(affinity)
         return cls(
             base_url=resolve_base_url(base_url, environment),
             credentials=resolve_credentials(api_key, proxy_token, environment),
             model=resolve_model(model, environment),
             timeout=Timeout.of(timeout),
-            cold_start_timeout=cold_start_timeout_of(cold_start_timeout),
+            cold_start_timeout=resolve_cold_start_timeout(cold_start_timeout),
             policy=_policy(max_retries, retry, RetryPolicy()),
             affinity=strategy,
             prefix_keys=prefix_keys,
             placement=_placement(placement),
-            headers=Veiled(merge_headers({}, default_headers or {}, name="default_headers")),
-            query=Veiled(check_mapping(default_query or {}, name="default_query")),
+            headers=SecretMapping(merge_headers({}, default_headers or {}, name="default_headers")),
+            query=SecretMapping(check_mapping(default_query or {}, name="default_query")),
             resume=check_choice(resume),
             hooks=_hooks(hooks),
             salt=os.urandom(16),
-            learnt=Learnt(),
-            max_response_bytes=max_response_bytes_of(max_response_bytes),
+            server_state=ServerState(),
+            max_response_bytes=resolve_max_response_bytes(max_response_bytes),
         )
 
-    def changed(self, **changes: Unpack[Changes]) -> Options:
+    def changed(self, **changes: Unpack[OptionChanges]) -> Options:
         """Return a copy with the given client arguments changed.
 
         A ``max_retries`` alone keeps the rest of the policy; headers and queries are added to those there
         are; a credential of None keeps the one there is.
         """
-        unknown = changes.keys() - Changes.__annotations__.keys()
+        unknown = changes.keys() - OptionChanges.__annotations__.keys()
         if unknown:
             raise ConfigurationError(f"with_options cannot change {min(unknown)!r}: make a new client for that")
         fields: dict[str, Any] = {}
@@ -195,21 +195,21 @@ class Options:
         if "timeout" in changes:
             fields["timeout"] = Timeout.of(changes["timeout"])
         if "cold_start_timeout" in changes:
-            fields["cold_start_timeout"] = cold_start_timeout_of(changes["cold_start_timeout"])
+            fields["cold_start_timeout"] = resolve_cold_start_timeout(changes["cold_start_timeout"])
         if "max_retries" in changes or "retry" in changes:
             fields["policy"] = _policy(changes.get("max_retries"), changes.get("retry"), self.policy)
         if "affinity" in changes:
-            fields["affinity"], fields["prefix_keys"] = affinity_of(changes["affinity"])
+            fields["affinity"], fields["prefix_keys"] = resolve_affinity(changes["affinity"])
         if "placement" in changes:
             fields["placement"] = _placement(changes["placement"])
         if "default_headers" in changes:
             more = merge_headers(self.headers, changes["default_headers"] or {}, name="default_headers")
-            fields["headers"] = Veiled(more)
+            fields["headers"] = SecretMapping(more)
         if "default_query" in changes:
             asked = check_mapping(changes["default_query"] or {}, name="default_query")
-            fields["query"] = Veiled({**self.query, **asked})
+            fields["query"] = SecretMapping({**self.query, **asked})
         if "max_response_bytes" in changes:
-            fields["max_response_bytes"] = max_response_bytes_of(changes["max_response_bytes"])
+            fields["max_response_bytes"] = resolve_max_response_bytes(changes["max_response_bytes"])
         if "api_key" in changes or "proxy_token" in changes:
             given = resolve_credentials(changes.get("api_key"), changes.get("proxy_token"), {})
             fields["credentials"] = Credentials(
@@ -225,33 +225,33 @@ class Options:
     @property
     def served_model(self) -> str | None:
         """The model to ask for where a call names none: the client's, else the one that the server has told us."""
-        return self.model or self.learnt.models.of(self)
+        return self.model or self.server_state.models.of(self)
 
     @functools.cached_property
     def caller(self) -> bytes:
         """The digest of who asks, by these settings. A function that returns keys stands for one caller."""
         key, token = self.credentials.api_key, self.credentials.proxy_token
         given = {"authorization": key if isinstance(key, str) else f"{type(key)} {id(key)}", "modal-key": repr(token)}
-        return caller_of([*given.items(), *self.headers.items()], self.query, salt=self.salt)
+        return caller_digest([*given.items(), *self.headers.items()], self.query, salt=self.salt)
 
-    def loose_key(
+    def stateless_key(
         self, messages: Any, encoded: Sequence[bytes], affinity: AffinityChoice | None, key: str | None
     ) -> tuple[Affinity, str | None]:
         """Choose strategy and key for a call that belongs to no conversation, with these messages and encodings."""
-        strategy, prefix_keys = (self.affinity, self.prefix_keys) if affinity is None else affinity_of(affinity)
+        strategy, prefix_keys = (self.affinity, self.prefix_keys) if affinity is None else resolve_affinity(affinity)
         if key is not None:
             return strategy, check_key(key)
         return strategy, prefix_key(messages, salt=self.salt, encoded=encoded) if prefix_keys else None
 
     def search(self) -> Search | None:
         """Return the search for a new conversation's key, None where it takes any."""
-        waiting = self.learnt.readiness.state == "waiting"  # and the replicas that come are not known yet
-        if self.placement != "balanced" or waiting or not steers(self.affinity):
+        waiting = self.server_state.readiness.state == "waiting"  # and the replicas that come are not known yet
+        if self.placement != "balanced" or waiting or not sends_headers(self.affinity):
             return None
-        return Search(self.learnt.replicas)
+        return Search(self.server_state.replicas)
 
 
-def affinity_of(choice: AffinityChoice) -> tuple[Affinity, bool]:
+def resolve_affinity(choice: AffinityChoice) -> tuple[Affinity, bool]:
     """Return the strategy, and whether calls without a conversation get a key of their prefix."""
     if choice == "prefix":
         return ModalAffinity(), True
@@ -281,7 +281,7 @@ def _policy(max_retries: int | None, retry: RetryPolicy | None, default: RetryPo
     return policy if max_retries is None else replace(policy, max_retries=max_retries)
 
 
-def cold_start_timeout_of(value: float | None) -> float:
+def resolve_cold_start_timeout(value: float | None) -> float:
     """Return the budget in seconds, the default for None."""
     if value is None:
         return COLD_START_TIMEOUT

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .affinity import Affinity, new_key
-from .forked import renew_after_fork
+from .fork import renew_after_fork
 
 Placement = Literal["hash", "balanced"]
 
@@ -176,7 +176,7 @@ class Search:
         self._left = 0
 
 
-def steers(affinity: Affinity) -> bool:
+def sends_headers(affinity: Affinity) -> bool:
     """Whether ``affinity`` sends the key in a header, so that a request without a body can try one out."""
     headers: dict[str, str] = {}
     affinity.apply(new_key(), headers, {})

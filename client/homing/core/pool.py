@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from weakref import WeakSet
 
-from .forked import renew_after_fork
+from .fork import renew_after_fork
 
 C = TypeVar("C")
 
@@ -23,7 +23,7 @@ Origin = tuple[str, str, int]
 _CLOSED = "Cannot send a request, as the transport has been closed."
 
 
-class Ticket(Generic[C]):
+class PoolRequest(Generic[C]):
     """One request's place in the pool, and in the queue when the pool is full.
 
     Once it is served, ``connection`` is an idle connection to use again, or None: then its
@@ -79,8 +79,8 @@ class Pool(Generic[C]):
         self.dropped: deque[C] = deque()
         """Connections of responses that were collected instead of closed. A finalizer takes no lock: see `admit`."""
         # Weakly: an interrupt may come between leave to open a connection and whoever would open it.
-        self._opening: WeakSet[Ticket[C]] = WeakSet()
-        self._queue: deque[Ticket[C]] = deque()
+        self._opening: WeakSet[PoolRequest[C]] = WeakSet()
+        self._queue: deque[PoolRequest[C]] = deque()
 
     _after_fork = _begin  # the connections close by themselves
 
@@ -113,7 +113,7 @@ class Pool(Generic[C]):
         self._close_all(doomed)
         return connection
 
-    def checkout(self, ticket: Ticket[C], *, now: float, fresh: bool = False) -> None:
+    def checkout(self, ticket: PoolRequest[C], *, now: float, fresh: bool = False) -> None:
         """Serve ``ticket`` at once or put it into the queue. ``fresh``: not with an idle connection."""
         with self._lock:
             if self._closed:
@@ -136,7 +136,7 @@ class Pool(Generic[C]):
             self._forget_dropped()
             self._admit()
 
-    def opened(self, connection: C, ticket: Ticket[C]) -> None:
+    def opened(self, connection: C, ticket: PoolRequest[C]) -> None:
         """Record the connection that a served ``ticket`` has opened."""
         with self._lock:
             self._opening.discard(ticket)
@@ -144,7 +144,7 @@ class Pool(Generic[C]):
             doomed = [connection] if self._closed else []
         self._close_all(doomed)
 
-    def failed(self, ticket: Ticket[C]) -> None:
+    def failed(self, ticket: PoolRequest[C]) -> None:
         """Record that a served ``ticket`` has opened none."""
         with self._lock:
             self._opening.discard(ticket)
@@ -177,7 +177,7 @@ class Pool(Generic[C]):
                 self._admit()
         self._close(connection)
 
-    def withdraw(self, ticket: Ticket[C], *, now: float) -> None:
+    def withdraw(self, ticket: PoolRequest[C], *, now: float) -> None:
         """Give up a ticket, whether or not it has been served meanwhile."""
         with self._lock:
             if not ticket.served:

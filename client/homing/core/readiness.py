@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .forked import renew_after_fork
+from .fork import renew_after_fork
 
 State = Literal["unknown", "waiting", "ready"]
 
@@ -57,7 +57,7 @@ class Ready:
     attempts: int
 
 
-class Ticket:
+class Waiter:
     """One call's place in the queue. ``wake`` is called (from any thread) when it should ask again."""
 
     __slots__ = ("gone", "release_at", "sent_at", "wake")
@@ -83,9 +83,9 @@ class Readiness:
         self._stepping = False
         self._state: State = "unknown"
         self._since = 0.0
-        self._leader: Ticket | None = None
+        self._leader: Waiter | None = None
         self._next_try = 0.0
-        self._queue: dict[Ticket, None] = {}
+        self._queue: dict[Waiter, None] = {}
 
     _after_fork = _begin  # who leads and who waits are threads of the parent
 
@@ -99,7 +99,7 @@ class Readiness:
         """How many calls wait, the leader included."""
         return len(self._queue) + (self._leader is not None)
 
-    def ask(self, ticket: Ticket, now: float) -> float | None:
+    def ask(self, ticket: Waiter, now: float) -> float | None:
         """Return None when ``ticket`` may send now, else how many seconds to hold before asking again.
 
         A holder must also ask again when its ``wake`` was called.
@@ -115,7 +115,7 @@ class Readiness:
             finally:
                 self._stepping = False
 
-    def _ask(self, ticket: Ticket, now: float) -> float | None:
+    def _ask(self, ticket: Waiter, now: float) -> float | None:
         if self._state == "ready":
             if ticket.release_at is not None and ticket.release_at > now:
                 return ticket.release_at - now
@@ -139,7 +139,7 @@ class Readiness:
         ticket.release_at = None
         return None
 
-    def _scout(self, ticket: Ticket, now: float) -> float | None:
+    def _scout(self, ticket: Waiter, now: float) -> float | None:
         """The first call of all goes ahead; the others follow when it is answered, or soon anyway."""
         if self._leader is None:
             self._leader = ticket
@@ -150,7 +150,7 @@ class Readiness:
         self._queue[ticket] = None
         return out_since + SCOUT_HOLD - now
 
-    def not_ready(self, ticket: Ticket, now: float, *, retry_after: float = 0.0) -> None:
+    def not_ready(self, ticket: Waiter, now: float, *, retry_after: float = 0.0) -> None:
         """Report that ``ticket``'s request met no ready replica."""
         with self._lock:
             try:
@@ -166,7 +166,7 @@ class Readiness:
             finally:
                 self._stepping = False
 
-    def answered(self, ticket: Ticket, now: float) -> None:
+    def answered(self, ticket: Waiter, now: float) -> None:
         """Report that a replica answered ``ticket``, in whatever way: it is up."""
         with self._lock:
             try:
@@ -176,7 +176,7 @@ class Readiness:
             finally:
                 self._stepping = False
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: Waiter) -> None:
         """Forget ``ticket``: its call has ended. A leader that leaves hands over to the first waiter."""
         ticket.gone = True
         with self._lock:
@@ -188,7 +188,7 @@ class Readiness:
             finally:
                 self._stepping = False
 
-    def _leave(self, ticket: Ticket) -> None:
+    def _leave(self, ticket: Waiter) -> None:
         deputy = next(iter(self._queue), None)
         self._queue.pop(ticket, None)
         if ticket is self._leader:

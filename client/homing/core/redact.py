@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import httpx
 
-from .spellings import pattern, token_pattern
+from .secret_patterns import anywhere_pattern, token_pattern
 
 HIDDEN: Final = "[hidden]"
 
@@ -66,7 +66,7 @@ _SIMPLE: Final = ("http_version", "reason_phrase")
 _BELOW: Final = frozenset({"anyio", "asyncio", "h11", "homing", "httpcore", "httpx", "socket", "ssl", "trio"})
 
 
-class Veiled(Mapping[str, Any]):
+class SecretMapping(Mapping[str, Any]):
     """A mapping whose values nobody sees who does not ask for them: not ``repr``, ``vars`` or ``pickle``."""
 
     __slots__ = ("_values",)
@@ -100,16 +100,16 @@ class Secrets(tuple[str, ...]):
         return f"<{len(self)} secrets>"
 
 
-def veil(params: Any) -> None:
+def protect_secrets(params: Any) -> None:
     """Veil in place what may be secret in a call's parameters: a traceback may show our locals."""
     for name in ("extra_headers", "extra_query", "default_headers", "default_query"):
         if name in params:
-            params[name] = veiled(params[name])
+            params[name] = as_secret_mapping(params[name])
 
 
-def veiled(values: Any) -> Any:
+def as_secret_mapping(values: Any) -> Any:
     """Return a mapping veiled, and anything else as it is."""
-    return Veiled(values) if isinstance(values, Mapping) and not isinstance(values, Veiled) else values
+    return SecretMapping(values) if isinstance(values, Mapping) and not isinstance(values, SecretMapping) else values
 
 
 def secrets_in(request: httpx.Request, http: object = None) -> Secrets:
@@ -142,7 +142,7 @@ def secrets_of(response: httpx.Response) -> Secrets:
     return Secrets() if request is None else secrets_in(request)
 
 
-def hide(value: Any, secrets: Iterable[str]) -> Any:
+def redact(value: Any, secrets: Iterable[str]) -> Any:
     """Return JSON, or a text, with everything blotted out that is a secret or looks like a credential.
 
     A secret is found as a whole token of `SHORTEST` characters or more, also where it is quoted or
@@ -163,7 +163,7 @@ def redacted_request(request: httpx.Request) -> httpx.Request:
 
 
 def redacted_response(response: httpx.Response, body: object, secrets: Iterable[str]) -> httpx.Response:
-    """Return a copy whose content is ``body``, JSON or text that `hide` has gone over.
+    """Return a copy whose content is ``body``, JSON or text that `redact` has gone over.
 
     The live one holds the connection, and the request with its credentials.
     """
@@ -185,7 +185,7 @@ def redacted_response(response: httpx.Response, body: object, secrets: Iterable[
     )
 
 
-def disarm(error: BaseException, secrets: Iterable[str] = ()) -> None:
+def strip_secrets(error: BaseException, secrets: Iterable[str] = ()) -> None:
     """Take from an error, and from what led to it, the frames and the request that hold secrets.
 
     What led to it is the transport's, and its words may be the server's: ``secrets`` are blotted out of them.
@@ -202,7 +202,7 @@ def disarm(error: BaseException, secrets: Iterable[str] = ()) -> None:
         seen.add(id(one))
         one.__traceback__ = None
         if _is_the_transports(one):
-            one.args = tuple(hide(list(one.args), secrets))
+            one.args = tuple(redact(list(one.args), secrets))
         if isinstance(one, httpx.RequestError) and one._request is not None:
             one.request = redacted_request(one._request)
         if one.__cause__ is not None:
@@ -250,7 +250,7 @@ class _Finder:
 
     @functools.cached_property
     def anywhere(self) -> re.Pattern[str]:
-        return re.compile(pattern(self._words), re.IGNORECASE)
+        return re.compile(anywhere_pattern(self._words), re.IGNORECASE)
 
     def hide(self, text: str) -> str:
         """Return a text with everything blotted out that is a secret or looks like a credential."""

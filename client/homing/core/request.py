@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._version import __version__
-from .affinity import Affinity, NoAffinity, pinned_headers, strategy_of
-from .caller import caller_of
+from .affinity import Affinity, NoAffinity, pinned_headers, strategy_for
+from .caller import caller_digest
 from .encode import encode_request
+from .environment import CREDENTIAL_HEADERS, merge_headers
 from .options import Options
 from .resume_style import ResumeChoice
-from .settings import CREDENTIAL_HEADERS, merge_headers
 from .timers import Timeout
 
 USER_AGENT = f"homing/{__version__}"
@@ -69,14 +69,14 @@ class Request:
 
     def strategy(self, options: Options) -> Affinity:
         """Return the strategy as it is for who asks, after `build`."""
-        return strategy_of(self.affinity, lambda: self.caller(options))
+        return strategy_for(self.affinity, lambda: self.caller(options))
 
     def caller(self, options: Options) -> bytes:
         """Return the digest of who asks: credentials and whatever else client and call were given to send,
         after `build`."""
         given = {name.lower() for name in (*options.headers, *self.headers)} | CREDENTIAL_HEADERS
         said = (header for header in self.said.items() if header[0].lower() in given)
-        return caller_of(said, self.all_query(options), salt=options.salt)
+        return caller_digest(said, self.all_query(options), salt=options.salt)
 
     def all_query(self, options: Options) -> dict[str, Any]:
         """Return the query parameters of client and call together."""

@@ -101,32 +101,32 @@ def _last_word(request: Request) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class ResumePrefix:
     """What the server is told of the reply, and the end of the text that it is not told."""
 
     content: str
     owed: str = ""
 
 
-def beginning(message: ChatCompletionMessage, style: ResumeStyle) -> Beginning:
+def resume_prefix(message: ChatCompletionMessage, style: ResumeStyle) -> ResumePrefix:
     """Return how the message begins that the server shall go on with."""
     text = message.content or ""
     if style.dialect == "vllm":
         # Templates trim a message, and engines that look for it in the rendered prompt cut there: send what
         # is left either way, and expect the white space once more.
         told = text.rstrip()
-        return Beginning(told, text[len(told) :])
+        return ResumePrefix(told, text[len(told) :])
     reasoning = message.reasoning
     if not reasoning or style.after_reasoning != "close":
-        return Beginning(text)
+        return ResumePrefix(text)
     # A thought that begins with a line break followed a <think> that the model wrote and the parser took
     # away; without one, the template's generation prompt has opened the block.
     opened = "<think>" if reasoning.startswith("\n") else ""
     gap = "" if text.startswith("\n") else "\n\n"
-    return Beginning(f"{opened}{reasoning}{style.end_of_thinking}{gap}{text}")
+    return ResumePrefix(f"{opened}{reasoning}{style.end_of_thinking}{gap}{text}")
 
 
-def continuation(
+def resume_request(
     request: Request, message: ChatCompletionMessage, style: ResumeStyle, *, came: int, number: int
 ) -> Request:
     """Return the request that goes on with ``message``, of which ``came`` tokens have come.
@@ -144,7 +144,7 @@ def continuation(
             params[name] = max(0, params[name] - came)
     if params.get("rid"):
         params["rid"] = f"{params['rid']}_r{number}"
-    begun = {"role": "assistant", "content": beginning(message, style).content}
+    begun = {"role": "assistant", "content": resume_prefix(message, style).content}
     return replace(request, params=params, messages=[*request.messages, encode_message(begun)])
 
 

@@ -13,14 +13,14 @@ from ..errors import (
 )
 from ..types import ChatCompletion, ModelList
 from ..types.wire import WireModel
-from .chunks import M, parse_answer
-from .join import Join, NotContinued
-from .ledger import Ledger
-from .options import Learnt
+from .chunks import M, parse_response
+from .options import ServerState
 from .request import Request
-from .resume import beginning, continuation, not_resumed
+from .resume import not_resumed, resume_prefix, resume_request
 from .resume_style import ResumeStyle, owner_of, style_for
+from .resumed_usage import ResumedUsage
 from .retry import TRANSIENT_STATUSES
+from .splice import NotContinued, Splice
 from .timers import Timeout
 
 QUESTION_TIMEOUT = 5.0
@@ -48,8 +48,8 @@ class Resumption:
         broken: APIError,
         request: Request,
         partial: ChatCompletion,
-        learnt: Learnt,
-        ledger: Ledger,
+        server_state: ServerState,
+        ledger: ResumedUsage,
         *,
         pieces: int,
         number: int,
@@ -59,11 +59,11 @@ class Resumption:
         self._asked_by = request
         self._partial = partial
         self._message = partial.choices[0].message
-        self._learnt = learnt
+        self._server_state = server_state
         self._ledger = ledger
         self._pieces = pieces
         self._number = number
-        self._owner = learnt.owner
+        self._owner = server_state.owner
         # A server that reports usage with each chunk has said it already.
         self._tokens = None if partial.usage is None else partial.usage.completion_tokens
         self._counted = self._tokens is not None
@@ -76,7 +76,7 @@ class Resumption:
         style = self._style()
         if self._counted:
             return None
-        text = beginning(self._message, style).content
+        text = resume_prefix(self._message, style).content
         params = {"model": self._model, "prompt": text, "add_special_tokens": False}
         return self._ask("POST", "/v1/tokenize" if style.dialect == "sglang" else "/tokenize", params)
 
@@ -108,19 +108,19 @@ class Resumption:
             # Where the server does not count, pieces are a lower bound: some hold several tokens.
             came = self._pieces if self._tokens is None else self._tokens
             self._ledger.begin(self._tokens)
-            self._request = continuation(self._asked_by, self._message, self._style(), came=came, number=self._number)
+            self._request = resume_request(self._asked_by, self._message, self._style(), came=came, number=self._number)
         return self._request
 
-    def join(self) -> Join:
+    def join(self) -> Splice:
         """Return what makes one reply of the two."""
-        return Join(self._partial, self._ledger, owed=beginning(self._message, self._style()).owed)
+        return Splice(self._partial, self._ledger, owed=resume_prefix(self._message, self._style()).owed)
 
     def failed(self, failure: Exception) -> None:
         """Remember of a server that it cannot go on with a message, if ``failure`` says so."""
         refused = isinstance(failure, (BadRequestError, UnprocessableEntityError))
         ignored = isinstance(failure, NotContinued) and failure.ignores
         if ignored or (refused and not isinstance(failure, ContextWindowExceeded)):
-            self._learnt.resumes = False
+            self._server_state.resumes = False
 
     @property
     def _unknown(self) -> bool:
@@ -150,7 +150,7 @@ class Resumption:
             models = _read(content, ModelList)
             self._owner = "" if models is None else owner_of(models, self._model)
             if models is not None:
-                self._learnt.owner = self._owner
+                self._server_state.owner = self._owner
         else:
             counted = _read(content, _Tokens)
             self._tokens = None if counted is None else counted.count
@@ -161,6 +161,6 @@ def _read(content: bytes | None, model: type[M]) -> M | None:
     if content is None:
         return None
     try:
-        return parse_answer(content, model)
+        return parse_response(content, model)
     except APIError:
         return None

@@ -65,7 +65,7 @@ UNREACHED_STATUSES = frozenset({502, 504})
 """A gateway that cannot reach the server behind it: like a refused connection."""
 
 
-class Kind(Enum):
+class ErrorKind(Enum):
     """What an error says about the next attempt."""
 
     FINAL = "final"
@@ -73,7 +73,7 @@ class Kind(Enum):
     TRANSIENT = "transient"
 
 
-def classify(error: Exception, state: State) -> Kind:
+def classify(error: Exception, state: State) -> ErrorKind:
     """Tell what ``error`` means for a server in this ``state``.
 
     A refused or broken connection is a cold start while the server has never answered, and a
@@ -82,20 +82,20 @@ def classify(error: Exception, state: State) -> Kind:
     never_answered = state != "ready"
     if isinstance(error, APIStatusError):
         if ran_too_long(error):
-            return Kind.FINAL
+            return ErrorKind.FINAL
         if error.status_code == 503:
-            return Kind.NOT_READY
+            return ErrorKind.NOT_READY
         if error.status_code in UNREACHED_STATUSES and never_answered:
-            return Kind.NOT_READY
+            return ErrorKind.NOT_READY
         if error.status_code == 500 and is_loading(error):
-            return Kind.NOT_READY
-        return Kind.TRANSIENT if error.status_code in TRANSIENT_STATUSES else Kind.FINAL
+            return ErrorKind.NOT_READY
+        return ErrorKind.TRANSIENT if error.status_code in TRANSIENT_STATUSES else ErrorKind.FINAL
     if isinstance(error, ServerUnreachable):
-        return Kind.NOT_READY if never_answered else Kind.TRANSIENT
+        return ErrorKind.NOT_READY if never_answered else ErrorKind.TRANSIENT
     if isinstance(error, (APITimeoutError, APIResponseValidationError)):
         # The request may be running: asking again would double the load of a server that is slow.
-        return Kind.FINAL
-    return Kind.TRANSIENT if isinstance(error, (APIConnectionError, StreamInterrupted)) else Kind.FINAL
+        return ErrorKind.FINAL
+    return ErrorKind.TRANSIENT if isinstance(error, (APIConnectionError, StreamInterrupted)) else ErrorKind.FINAL
 
 
 def is_loading(error: APIStatusError) -> bool:
@@ -110,7 +110,7 @@ def ran_too_long(error: APIStatusError) -> bool:
     return "running timeout reached" in error.message.lower()
 
 
-def saturated(error: Exception) -> bool:
+def is_saturated(error: Exception) -> bool:
     """Whether ``error`` says that the replica behind this key takes no more."""
     return isinstance(error, APIStatusError) and error.status_code in (429, 503)
 
@@ -186,7 +186,7 @@ class TransientBudget:
         self.failures += 1
         if self.failures > self.policy.max_retries:
             return None
-        wished = wished_wait(error)
+        wished = requested_wait(error)
         if wished is not None and wished > self.policy.retry_after_cap:
             return None
         state = _state(error, self.failures, self.started, now)
@@ -232,20 +232,20 @@ def _default_wait() -> Wait:
     return tenacity.wait_random_exponential(multiplier=FIRST_BACKOFF, max=MAX_BACKOFF)
 
 
-def wished_wait(error: Exception) -> float | None:
+def requested_wait(error: Exception) -> float | None:
     """Seconds that the server asked to wait, if it did."""
     if isinstance(error, APIStatusError) and error.response is not None:
         return retry_after(error.response.headers)
     return None
 
 
-def out_of_time(total: float | None) -> DeadlineExceeded:
+def deadline_exceeded(total: float | None) -> DeadlineExceeded:
     """The error of a call whose ``Timeout.total`` ends before its next attempt could begin."""
     limit = "" if total is None else f" of {total:g} s"
     return DeadlineExceeded(f"the call's total{limit} ends before the next attempt: raise Timeout.total")
 
 
-def waited_too_long(total: float | None, what: str) -> DeadlineExceeded:
+def wait_exceeded(total: float | None, what: str) -> DeadlineExceeded:
     """The error of a call whose ``Timeout.total`` ends while it waits ``what``: "for …"."""
     limit = "" if total is None else f" of {total:g} s"
     return DeadlineExceeded(f"the call's total{limit} ended while it waited {what}: raise Timeout.total")

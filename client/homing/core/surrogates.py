@@ -14,7 +14,7 @@ _ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF: Final = re.compile("[\ud800-\udfff]")  # whole pairs are one character once they are decoded
 
 
-def without_halves(data: bytes) -> bytes | None:
+def replace_surrogates_json(data: bytes) -> bytes | None:
     """Return the JSON with U+FFFD for each half, as for other broken text; None if that is not its trouble."""
     if _ESCAPE.search(data) is None:
         return None
@@ -25,6 +25,6 @@ def without_halves(data: bytes) -> bytes | None:
     return _HALF.sub("\ufffd", text).encode()
 
 
-def without_half_characters(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return the text with U+FFFD for each half: what a program holds may be no text either (PEP 383)."""
     return _HALF.sub("\ufffd", text)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from .controls import one_line
+from .control_characters import one_line
 
 if TYPE_CHECKING:
     from ..types import CompletionUsage
@@ -128,7 +128,7 @@ class Stopwatch:
 
 
 @dataclass(slots=True)
-class Previous:
+class PreviousTurn:
     """What the turn before left behind, to judge the next one by."""
 
     prompt_tokens: int | None = None
@@ -136,7 +136,7 @@ class Previous:
     prefix_changed: bool = False
 
 
-def judge(telemetry: Telemetry, previous: Previous | None) -> Verdict:
+def judge(telemetry: Telemetry, previous: PreviousTurn | None) -> Verdict:
     """Say what became of the cache between ``previous`` and this reply."""
     if previous is None:
         return "first"
@@ -162,7 +162,7 @@ def note_usage(telemetry: Telemetry, usage: CompletionUsage | None) -> None:
     telemetry.cached_tokens = usage.cached_tokens
 
 
-def of_rounds(rounds: Sequence[Telemetry], *, prefix_tokens: int | None = None) -> Telemetry:
+def sum_rounds(rounds: Sequence[Telemetry], *, prefix_tokens: int | None = None) -> Telemetry:
     """Return a turn's telemetry from that of its requests.
 
     The verdict is the first one's, which tells whether the turn came home. Waits, attempts, retries, resumes

@@ -18,10 +18,10 @@ from ..errors import (
 )
 from ..types.completion import ChatCompletion
 from ..types.tool_events import ToolEvent, ToolFailed, ToolFinished, ToolStarted
-from .controls import one_line
-from .sentinel import NotGiven
-from .tool_pairs import told, tool_message
-from .tools import Tool, ToolLike, check_seconds, definitions, result_text, tool_list, tool_of
+from .control_characters import one_line
+from .not_given import NotGiven
+from .tool_results import error_content, tool_message
+from .tools import Tool, ToolLike, as_tool, check_seconds, definitions, result_text, tool_list
 
 OnToolError = Literal["tell", "raise"]
 
@@ -42,7 +42,7 @@ WHOLE = frozenset({"stop", "tool_calls", "function_call", None})
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class ToolInvocation:
     """One call on its way from the model's words to a result."""
 
     call: dict[str, Any]
@@ -82,7 +82,7 @@ class Job:
 
     def fail(self, error: BaseException, seconds: float = 0.0) -> None:
         """Take what went wrong."""
-        self.error, self.content, self.seconds = error, told(error), seconds
+        self.error, self.content, self.seconds = error, error_content(error), seconds
 
     def expire(self) -> None:
         """Take that the time is up."""
@@ -134,11 +134,13 @@ class ToolRun:
             raise ConfigurationError(f"two tools have the same name, among {sorted(names)}: name them with Tool(...)")
         self.tools: dict[str, Tool] = {}
         for thing in tools:
-            tool = tool_of(thing)
+            tool = as_tool(thing)
             if tool is not None:
                 self.tools[tool.name] = tool
 
-    def jobs(self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]) -> list[Job]:
+    def jobs(
+        self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]
+    ) -> list[ToolInvocation]:
         """Return a reply's calls, none if it is the answer. ``offered`` are the tools the model was told of.
 
         All arguments are read before anything is to run. ``message`` is the reply as the history keeps it.
@@ -160,7 +162,7 @@ class ToolRun:
             )
         return jobs
 
-    def check(self, jobs: Iterable[Job]) -> None:
+    def check(self, jobs: Iterable[ToolInvocation]) -> None:
         """Raise `ToolError` for the first tool that failed, if that is what the run is to do.
 
         What the model did wrong (no such tool, arguments that do not fit) is for the model to hear.
@@ -171,8 +173,8 @@ class ToolRun:
             reason = str(error) if isinstance(error, ToolError) else type(error).__name__
             raise ToolError(f"the tool {failed[0].name} failed: {reason}") from error
 
-    def _job(self, call: dict[str, Any], offered: Collection[str]) -> Job:
-        job = Job(call)
+    def _job(self, call: dict[str, Any], offered: Collection[str]) -> ToolInvocation:
+        job = ToolInvocation(call)
         tool = self.tools.get(job.name)
         text = call["function"].get("arguments") or ""
         if tool is not None:

@@ -18,9 +18,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_json
 
 from ..errors import ConfigurationError, ToolError
-from .interrupts import import_whole
-from .sentinel import NOT_GIVEN, NotGiven
-from .surrogates import without_half_characters
+from .interrupts import import_uninterrupted
+from .not_given import NOT_GIVEN, NotGiven
+from .surrogates import replace_surrogates
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a tool may be called: OpenAI's rule, which the others have taken over."""
@@ -75,7 +75,7 @@ class Tool:
             # Some models write nothing where there is nothing to say.
             values = self._model.model_validate_json(text or "{}", strict=True)
         except ValidationError as error:
-            raise ToolError(f"the arguments are not right: {complaints(error)}") from None
+            raise ToolError(f"the arguments are not right: {describe_errors(error)}") from None
         given = values.model_fields_set  # a set: the function's own order is the same in every run
         return {name: getattr(values, field) for field, name in self._names.items() if field in given}
 
@@ -94,7 +94,7 @@ def tool_list(tools: Iterable[ToolLike]) -> list[ToolLike]:
     return list(tools)
 
 
-def tool_of(thing: ToolLike) -> Tool | None:
+def as_tool(thing: ToolLike) -> Tool | None:
     """Return ``thing`` as a `Tool`, None for a mapping, which has no function."""
     if isinstance(thing, Mapping):
         return None
@@ -105,7 +105,7 @@ def definitions(tools: Iterable[ToolLike]) -> list[Any]:
     """Return the tools as a request describes them."""
     described = []
     for thing in tools:
-        tool = tool_of(thing)
+        tool = as_tool(thing)
         described.append(thing if tool is None else tool.definition)
     return described
 
@@ -123,10 +123,10 @@ def result_text(value: Any) -> str:
                 f"it returned a {type(value).__name__}, which cannot be told as JSON: return a str, a pydantic model, "
                 "or what JSON can carry"
             ) from None
-    return without_half_characters(value)
+    return replace_surrogates(value)
 
 
-def complaints(error: ValidationError) -> str:
+def describe_errors(error: ValidationError) -> str:
     """Say on one line what pydantic found wrong, without the values themselves, which may be long."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in found]
@@ -161,7 +161,7 @@ def _documented(function: Any) -> _Documented:
         text = inspect.getdoc(function)
     else:  # an object that can be called: its class says how it is made, its method what it does
         text = inspect.getdoc(type(function).__call__)
-    import_whole("docstring_parser")
+    import_uninterrupted("docstring_parser")
     from docstring_parser import parse
 
     said = parse(text or "")

@@ -14,9 +14,9 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..types import ChatCompletion
 from .encode import encode_message
-from .replay import replayed
-from .telemetry import Previous, Telemetry
-from .weight import weigh
+from .prompt_size import weigh
+from .prune import pruned
+from .telemetry import PreviousTurn, Telemetry
 
 FORMAT = 1
 """Version of the layout in which conversations are saved. Grows when older readers would misread a newer one."""
@@ -40,7 +40,7 @@ class Turn:
     start: int = 0
     """Number of the oldest turn that its prompt held; above 0 once the prompt was trimmed."""
     weight: int = field(default=0, repr=False, compare=False)
-    """Of ``encoded``; see `homing.core.weight`."""
+    """Of ``encoded``; see `homing.core.prompt_size`."""
     asked_weight: int = field(default=0, repr=False, compare=False)
     """Of what its own prompt held of it: without the last reply."""
 
@@ -96,8 +96,8 @@ def make_turn(
 ) -> Turn:
     """Build a turn, encoding what the next prompt will hold of it."""
     plain = tuple(dict(message) for message in messages)
-    sent = replayed(plain)
-    encoded, weights = encoded_and_weighed(sent)
+    sent = pruned(plain)
+    encoded, weights = encode_and_weigh(sent)
     answered = bool(sent) and plain[-1].get("role") == sent[-1].get("role") == "assistant"
     once = {message: message for message in encoded}
     saved = tuple(once.get(message, message) for message in map(encode_message, plain))
@@ -112,7 +112,7 @@ def make_turn(
     )
 
 
-def encoded_and_weighed(messages: Iterable[Mapping[str, Any]]) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
+def encode_and_weigh(messages: Iterable[Mapping[str, Any]]) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
     """Encode messages, each once, and weigh them."""
     said = list(messages)
     encoded = tuple(map(encode_message, said))
@@ -160,7 +160,7 @@ class Transcript:
             raise ConfigurationError(f"system must be a string, got {type(system).__name__}")
         self.system = system
         self.turns: list[Turn] = list(turns)
-        self._head, weights = encoded_and_weighed(self._system_messages())
+        self._head, weights = encode_and_weigh(self._system_messages())
         self.head_weight = sum(weights)
 
     def _system_messages(self) -> list[dict[str, Any]]:
@@ -187,7 +187,9 @@ class Transcript:
         turns = self.turns[:upto]
         return turns[-1].start if turns else 0
 
-    def previous(self, upto: int | None = None, *, start: int | None = None, edited: bool = False) -> Previous | None:
+    def previous(
+        self, upto: int | None = None, *, start: int | None = None, edited: bool = False
+    ) -> PreviousTurn | None:
         """Return what the cache should still hold, None before the first turn.
 
         ``start`` is that of the new prompt; ``edited`` tells that something else was said here before.
@@ -196,9 +198,9 @@ class Transcript:
         for turn in reversed(self.turns[:upto]):
             if turn.telemetry.prompt_tokens is not None:
                 tokens = None if trimmed else turn.telemetry.lasting_tokens
-                return Previous(tokens, turn.telemetry.replica, trimmed or edited)
+                return PreviousTurn(tokens, turn.telemetry.replica, trimmed or edited)
         if edited or self.turns[:upto]:
-            return Previous(prefix_changed=trimmed or edited)
+            return PreviousTurn(prefix_changed=trimmed or edited)
         return None
 
     def append(self, turn: Turn, *, upto: int | None = None) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import ConfigurationError, ContextWindowExceeded
+from .prompt_size import BYTES_PER_TOKEN
 from .transcript import Transcript
-from .weight import BYTES_PER_TOKEN
 
 LOW_SHARE: Final = 0.5
 """``low`` as a share of ``high``. Each trim costs one prefill of ``low`` tokens on a cold cache. At a half

@@ -26,7 +26,7 @@ import anyio
 from .._async.reply_stream import AsyncReplyStream
 from .._async.stream import AsyncChatStream
 from ..core.affinity import check_key
-from ..core.frames import (
+from ..core.browser_events import (
     KEEP_ALIVE,
     KEEP_ALIVE_EVERY,
     Frame,
@@ -136,7 +136,7 @@ async def _end_of(stream: AsyncReplyStream[Any] | AsyncChatStream) -> Frame:
         return done_frame(reply.finish_reason, reply.telemetry)
     choices = stream.current_completion_snapshot.choices
     reason = INTERRUPTED if stream.cancelled else choices[0].finish_reason if choices else None
-    return done_frame(reason, stream._exchange.telemetry())
+    return done_frame(reason, stream._call.telemetry())
 
 
 async def _encoded(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[bytes, None]:

@@ -32,9 +32,9 @@ import anyio.to_thread
 import httpx
 import tenacity
 
-from ..core.redact import Secrets, disarm, redacted_response, secrets_in, secrets_of
-from ..core.settings import ProxyToken, resolve_base_url, resolve_credentials
-from ..core.transport import with_proxies
+from ..core.environment import ProxyToken, resolve_base_url, resolve_credentials
+from ..core.redact import Secrets, redacted_response, secrets_in, secrets_of, strip_secrets
+from ..core.transport_policy import with_proxies
 from ..errors import APIConnectionError, APIResponseValidationError, APIStatusError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _modal() -> Any:
 
 
 def _unreachable(url: str, error: httpx.TransportError, secrets: Secrets) -> APIConnectionError:
-    disarm(error, secrets)
+    strip_secrets(error, secrets)
     return APIConnectionError(f"{url} cannot be reached: {error}")
 
 

@@ -20,11 +20,11 @@ from typing import Any, TypeVar, overload
 
 from .._async.conversation import AsyncConversation
 from .._async.reply_stream import AsyncReplyStream
-from .._async.tool_loop import AsyncRunStream
+from .._async.run_stream import AsyncRunStream
 from .._sync.conversation import Conversation
 from .._sync.reply_stream import ReplyStream
-from .._sync.tool_loop import RunStream
-from ..core.live import GrowingReply, turns_table
+from .._sync.run_stream import RunStream
+from ..core.markdown_view import LiveMarkdown, turns_table
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 
@@ -85,7 +85,7 @@ class _Screen:
     def __init__(self, ipython: Any) -> None:
         self._markdown = ipython.Markdown
         self._display = ipython.display(self._markdown(""), display_id=True)
-        self._live = GrowingReply()
+        self._live = LiveMarkdown()
 
     def take(self, event: Any) -> None:
         self._live.take(event)

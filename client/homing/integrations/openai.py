@@ -23,14 +23,14 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import Any, Literal
 
-from .._async.courier import AsyncCourier, async_transport
-from .._sync.courier import Courier, transport
+from .._async.sdk_transport import AsyncRequestRouter, async_transport
+from .._sync.sdk_transport import RequestRouter, transport
 from ..core.affinity import check_key, new_key
-from ..core.borrowed import Terms
-from ..core.cookies import ClosedJar
+from ..core.cookies import ReadOnlyJar
+from ..core.environment import ProxyToken
 from ..core.hooks import Hooks
-from ..core.options import AffinityChoice, affinity_of
-from ..core.settings import ProxyToken
+from ..core.options import AffinityChoice, resolve_affinity
+from ..core.sdk_requests import SDKSettings
 from ..errors import ConfigurationError
 
 Library = Literal["httpx", "httpx2"]
@@ -66,7 +66,7 @@ def http_client(
 
     The client is yours to close. Raises `ConfigurationError`.
     """
-    terms = Terms.resolve(
+    terms = SDKSettings.resolve(
         affinity=affinity,
         cold_start_timeout=cold_start_timeout,
         base_url=base_url,
@@ -76,7 +76,7 @@ def http_client(
     )
     module = _library(library)
     inner = module.HTTPTransport() if inner is None else inner
-    return module.Client(transport=transport(inner, Courier(terms)), **_client_settings(module, settings))
+    return module.Client(transport=transport(inner, RequestRouter(terms)), **_client_settings(module, settings))
 
 
 def async_http_client(
@@ -92,7 +92,7 @@ def async_http_client(
     **settings: Any,
 ) -> Any:
     """Return an httpx client for an asynchronous SDK; the arguments are `http_client`'s."""
-    terms = Terms.resolve(
+    terms = SDKSettings.resolve(
         affinity=affinity,
         cold_start_timeout=cold_start_timeout,
         base_url=base_url,
@@ -103,7 +103,7 @@ def async_http_client(
     module = _library(library)
     inner = module.AsyncHTTPTransport() if inner is None else inner
     return module.AsyncClient(
-        transport=async_transport(inner, AsyncCourier(terms)), **_client_settings(module, settings)
+        transport=async_transport(inner, AsyncRequestRouter(terms)), **_client_settings(module, settings)
     )
 
 
@@ -114,7 +114,7 @@ def affinity_headers(key: str | None = None, *, affinity: AffinityChoice = "pref
     with each of its requests. Raises `ConfigurationError` for a key that cannot travel in a header.
     """
     headers: dict[str, str] = {}
-    strategy, _ = affinity_of(affinity)
+    strategy, _ = resolve_affinity(affinity)
     strategy.apply(new_key() if key is None else check_key(key), headers, {})
     return headers
 
@@ -125,7 +125,7 @@ _DEFAULTS = {"follow_redirects": True}
 
 def _client_settings(module: Any, settings: dict[str, Any]) -> dict[str, Any]:
     # A jar of the client's own would take all conversations, and all who use it, to one replica.
-    jar = ClosedJar()
+    jar = ReadOnlyJar()
     for cookie in module.Cookies(settings.get("cookies")).jar:
         jar.set_cookie(cookie)
     return {**_DEFAULTS, **settings, "cookies": jar}

@@ -13,10 +13,10 @@ from dataclasses import replace
 from ..errors import StoreError
 from .base import DEFAULT_PAGE, Header, Page, Store, StoredConversation, Turn
 from .rules import (
-    Change,
-    Head,
+    Commit,
     Record,
     Row,
+    StoredState,
     checked_id,
     checked_limit,
     checked_moment,
@@ -55,7 +55,7 @@ class MemoryStore(Store):
         turns: Sequence[Turn] = (),
     ) -> int:
         """See `Store.commit`. Durable only in the sense of this process."""
-        change = Change.checked(
+        change = Commit.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
         with self._lock:
@@ -63,7 +63,7 @@ class MemoryStore(Store):
                 records = self._open_records()
                 found = records.get(conversation_id)
                 row = found.row if found else None
-                plan = change.against(Head(row.version, row.turn_count) if row else None)
+                plan = change.against(StoredState(row.version, row.turn_count) if row else None)
                 now = microseconds(self._clock())
                 row = row or Row(conversation_id, 0, "{}", 0, created_at=now, updated_at=now)
                 changed = replace(

@@ -13,11 +13,11 @@ from ..errors import ConfigurationError, StoreError
 from .base import DEFAULT_PAGE, ConversationSummary, Header, Page, Store, StoredConversation, Turn
 from .rules import (
     START,
-    Change,
-    Head,
+    Commit,
     Position,
     Record,
     Row,
+    StoredState,
     checked_id,
     checked_limit,
     checked_moment,
@@ -27,7 +27,7 @@ from .rules import (
     page_of,
     position_of,
 )
-from .workers import Workers, aside
+from .workers import Workers, run_aside
 
 try:
     import redis
@@ -126,7 +126,7 @@ class RedisStore(Store):
         turns: Sequence[Turn] = (),
     ) -> int:
         """See `Store.commit`. Durable as far as the server is."""
-        change = Change.checked(
+        change = Commit.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
         token = secrets.token_hex(8)  # recognises our own write when its answer was lost
@@ -134,7 +134,7 @@ class RedisStore(Store):
         def write(pipe: Pipeline) -> int:
             found: Any = pipe.hmget(key, "version", "turn_count", "token", "created_at", "updated_at")
             version, turn_count, latest, created, updated = (_text(value) for value in found)
-            head = Head.found(conversation_id, _number(version), _number(turn_count)) if version else None
+            head = StoredState.found(conversation_id, _number(version), _number(turn_count)) if version else None
             if head and latest == token:
                 pipe.multi()
                 return head.version
@@ -201,7 +201,7 @@ class RedisStore(Store):
             elif values[0] is not None:  # else deleted since
                 row = _row(conversation_id, [_text(value) for value in values])
                 items += page_of([row], 1).items
-        places = [place for name in names[:limit] if (place := _place(name))]
+        places = [place for name in names[:limit] if (place := _prompt_plan(name))]
         return Page(items, places[-1].cursor() if places and len(names) > limit else None)
 
     def delete(self, conversation_id: str) -> bool:
@@ -277,7 +277,7 @@ def _translated(error: BaseException) -> BaseException:
 
 def _made(url: str) -> redis.Redis:
     """Make it where no signal handler runs: the library has locks of its own."""
-    return aside(partial(_client, url), waiting_for="redis-py's client", limit=CALL_TIMEOUT)
+    return run_aside(partial(_client, url), waiting_for="redis-py's client", limit=CALL_TIMEOUT)
 
 
 def _client(url: str) -> redis.Redis:
@@ -311,7 +311,7 @@ def _member(created_at: int, conversation_id: str) -> str:
     return f"{created_at:016d}:{conversation_id}"
 
 
-def _place(member: str) -> Position | None:
+def _prompt_plan(member: str) -> Position | None:
     created_at, colon, conversation_id = member.partition(":")
     moment = _number(created_at)
     return Position(moment, conversation_id) if colon and moment is not None else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import StoreError
-from .rules import Change, Head, Position, Record, Row, damaged, decode, encode
+from .rules import Commit, Position, Record, Row, StoredState, damaged, decode, encode
 
 SCHEMA_VERSION = 2
 """1: all turns of a conversation in one JSON column (every save rewrote the history).
@@ -144,7 +144,7 @@ def _split_turns(session: Session, dialect: Dialect) -> None:
 _STEPS: dict[int, Callable[[Session, Dialect], None]] = {0: _create, 1: _split_turns}
 
 
-def commit(session: Session, change: Change, now: int) -> int:
+def commit(session: Session, change: Commit, now: int) -> int:
     """Carry out a commit and return the new version.
 
     The version in the UPDATE's WHERE decides a race between two transactions that have
@@ -183,12 +183,12 @@ def commit(session: Session, change: Change, now: int) -> int:
     return plan.version
 
 
-def read_head(session: Session, conversation_id: str) -> Head | None:
+def read_head(session: Session, conversation_id: str) -> StoredState | None:
     """Return the newest version and the number of turns."""
     rows = session.execute(
         "SELECT version, turn_count FROM homing_conversations WHERE id = :id", {"id": conversation_id}
     ).fetchall()
-    return Head.found(conversation_id, *rows[0]) if rows else None
+    return StoredState.found(conversation_id, *rows[0]) if rows else None
 
 
 def load(session: Session, conversation_id: str) -> Record | None:

@@ -36,20 +36,20 @@ logger = logging.getLogger("homing.stores")
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class StoredState:
     """The newest state of a conversation, as far as a commit must know it."""
 
     version: int
     turn_count: int
 
     @classmethod
-    def found(cls, conversation_id: str, version: object, turn_count: object) -> Head:
+    def found(cls, conversation_id: str, version: object, turn_count: object) -> StoredState:
         """Take what the store holds. Raises `StoreError` when it is damaged."""
         return cls(_whole(conversation_id, "version", version), _whole(conversation_id, "turn count", turn_count))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CommitPlan:
     """What a commit does to the conversation that it found: keep so many turns, then append."""
 
     version: int
@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Commit:
     """A commit whose arguments are checked and whose values are encoded."""
 
     id: str
@@ -77,7 +77,7 @@ class Change:
         header: Header | None,
         keep: int | None,
         turns: Sequence[Turn],
-    ) -> Change:
+    ) -> Commit:
         """Check and encode the arguments of `Store.commit`."""
         check_count("expected_version", expected_version)
         if keep is not None:
@@ -91,7 +91,7 @@ class Change:
             first_version=1 + secrets.randbits(FIRST_VERSION_BITS),
         )
 
-    def against(self, head: Head | None) -> Plan:
+    def against(self, head: StoredState | None) -> CommitPlan:
         """Decide what this change does to the conversation found, or refuse it."""
         if self.expected_version != (head.version if head else 0):
             raise self.conflict(head)
@@ -101,13 +101,13 @@ class Change:
             raise ConfigurationError(
                 f"keep={kept}, but the conversation has {turn_count} turns: give at most that, or None for all"
             )
-        return Plan(
+        return CommitPlan(
             version=head.version + 1 if head else self.first_version,
             kept=kept,
             turn_count=kept + len(self.turns),
         )
 
-    def conflict(self, head: Head | None) -> VersionConflict:
+    def conflict(self, head: StoredState | None) -> VersionConflict:
         """Describe a refusal to the caller."""
         expected, name = self.expected_version, repr(self.id)
         if head is None:

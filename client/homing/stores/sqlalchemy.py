@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 from ..errors import ConfigurationError, StoreError
 from . import relational
 from .base import DEFAULT_PAGE, Header, Page, Store, StoredConversation, Turn
-from .rules import Change, checked_id, checked_limit, checked_moment, microseconds, page_of, position_of
+from .rules import Commit, checked_id, checked_limit, checked_moment, microseconds, page_of, position_of
 from .sqlite import BUSY_TIMEOUT, PRUNE_TIMEOUT
-from .workers import Workers, aside
+from .workers import Workers, run_aside
 
 try:
     import sqlalchemy
@@ -105,7 +105,7 @@ class SQLStore(Store):
         turns: Sequence[Turn] = (),
     ) -> int:
         """See `Store.commit`."""
-        change = Change.checked(
+        change = Commit.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
 
@@ -228,7 +228,7 @@ _LOCKS: dict[str, tuple[str, str | None]] = {  # keep other migrating processes 
 
 def _made(url: str) -> sqlalchemy.Engine:
     """Make it where no signal handler runs: the library has locks of its own."""
-    return aside(partial(_engine, url), waiting_for="SQLAlchemy's engine", limit=CALL_TIMEOUT)
+    return run_aside(partial(_engine, url), waiting_for="SQLAlchemy's engine", limit=CALL_TIMEOUT)
 
 
 def _engine(url: str) -> sqlalchemy.Engine:

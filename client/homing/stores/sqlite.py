@@ -18,8 +18,8 @@ import tenacity
 from ..errors import ConfigurationError, StoreError
 from . import relational
 from .base import DEFAULT_PAGE, Header, Page, Store, StoredConversation, Turn
-from .rules import Change, checked_id, checked_limit, checked_moment, microseconds, page_of, position_of
-from .workers import Job, Workers, run_each
+from .rules import Commit, checked_id, checked_limit, checked_moment, microseconds, page_of, position_of
+from .workers import Workers, WorkItem, run_each
 from .writer import MAX_BATCH, commit_together, roll_back
 
 BUSY_TIMEOUT = 30.0
@@ -143,7 +143,7 @@ class SQLiteStore(Store):
         turns: Sequence[Turn] = (),
     ) -> int:
         """See `Store.commit`."""
-        change = Change.checked(
+        change = Commit.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
         self._check_usable()
@@ -221,13 +221,13 @@ class _Files:
                     "what is written to it now is lost; restore it, then close this store and open it again"
                 )
 
-    def commit_together(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+    def commit_together(self, connection: sqlite3.Connection, jobs: list[WorkItem[Any]]) -> None:
         """Carry out changes, and let none of them be acknowledged that is gone."""
         self.check()
         commit_together(connection, jobs)
         self.check()
 
-    def read(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+    def read(self, connection: sqlite3.Connection, jobs: list[WorkItem[Any]]) -> None:
         """Carry out reads."""
         self.check()
         run_each(connection, jobs)

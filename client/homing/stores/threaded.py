@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .._async.concurrency import to_the_end
+from .._async.concurrency import run_to_completion
 from ..errors import ConfigurationError
 from .base import DEFAULT_PAGE, AsyncStore, Header, Page, Store, StoredConversation, Turn
 
@@ -93,7 +93,7 @@ def as_async(store: Store | AsyncStore) -> AsyncStore:
 async def _in_thread(call: Callable[[], T]) -> T:
     # Not abandoned on cancellation: the wait is bounded by the store's own timeouts, and a
     # commit must not go on behind the back of a caller who believes that it was cancelled.
-    return await to_the_end(lambda: anyio.to_thread.run_sync(call, limiter=_store_threads()))
+    return await run_to_completion(lambda: anyio.to_thread.run_sync(call, limiter=_store_threads()))
 
 
 def _store_threads() -> anyio.CapacityLimiter:

@@ -32,7 +32,7 @@ CLOSE_TIMEOUT = 60.0
 """Seconds that closing waits for what was begun: twice what a save may wait for another process."""
 
 
-class Bell:
+class CompletionEvent:
     """Rung once, by one thread; waited for by others."""
 
     __slots__ = ("_silence", "rung")
@@ -42,7 +42,7 @@ class Bell:
         self._silence = threading.Lock()
         self._silence.acquire()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Let all go on who wait. Not twice."""
         self.rung = True
         self._silence.release()
@@ -54,13 +54,13 @@ class Bell:
         return self.rung
 
 
-class Job(Generic[T]):
+class WorkItem(Generic[T]):
     """Something to be done on a worker's thread, and its outcome."""
 
     def __init__(self, action: Callable[[Any], T]) -> None:
         self._action = action
         self._taken = threading.Lock()
-        self.done = Bell()
+        self.done = CompletionEvent()
         self.value: T
         self.error: BaseException | None = None
 
@@ -76,7 +76,7 @@ class Job(Generic[T]):
             self.error = error
 
 
-def run_each(resource: object, jobs: list[Job[Any]]) -> None:
+def run_each(resource: object, jobs: list[WorkItem[Any]]) -> None:
     """Do one job after the other."""
     for job in jobs:
         job.run(resource)
@@ -115,7 +115,7 @@ class Workers(Generic[R]):
         limit: float,
         close: Callable[[R], None] = leave,
         finish: Callable[[], object] = bool,
-        carry_out: Callable[[R, list[Job[Any]]], None] = run_each,
+        carry_out: Callable[[R, list[WorkItem[Any]]], None] = run_each,
         most: int = 1,
         batch: int = 1,
         forked: Callable[[], object] = bool,
@@ -138,11 +138,11 @@ class Workers(Generic[R]):
 
     def begin_anew(self) -> None:
         """Have no threads, as in a forked child."""
-        self._jobs: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[WorkItem[Any] | None] = queue.SimpleQueue()
         self._over = False  # whatever is still in the queue has been refused
         self._counting = threading.Lock()  # taken by the threads here, never by a caller
         self._busy = 0
-        self._threads: dict[int, Bell] = {}  # by identity, rung at the end
+        self._threads: dict[int, CompletionEvent] = {}  # by identity, rung at the end
 
     def run(self, action: Callable[[R], T], *, changes: bool = True, limit: float | None = None) -> T:
         """Have ``action`` done and return its outcome.
@@ -154,7 +154,7 @@ class Workers(Generic[R]):
         """
         limit = self._limit if limit is None else limit
         ends = time.monotonic() + limit
-        job: Job[T] = Job(action)
+        job: WorkItem[T] = WorkItem(action)
         if self._stopped:
             raise StoreError(self._closed)
         try:
@@ -203,7 +203,7 @@ class Workers(Generic[R]):
             _thread.start_new_thread(thread.start, ())
 
     def _serve(self) -> None:
-        here, gone = threading.get_ident(), Bell()
+        here, gone = threading.get_ident(), CompletionEvent()
         threads = self._threads
         with self._counting:
             if len(threads) >= self._most:
@@ -223,7 +223,7 @@ class Workers(Generic[R]):
                 if last:
                     self._finish()
             finally:
-                gone.ring()
+                gone.set()
 
     def _serve_next(self, resource: list[R]) -> bool:
         """Do what is queued, or what comes next. False: it was the last.
@@ -249,11 +249,11 @@ class Workers(Generic[R]):
         with self._counting:
             self._busy -= 1
         for job in jobs:
-            job.done.ring()
+            job.done.set()
         return True
 
-    def _more(self) -> list[Job[Any]]:
-        more: list[Job[Any]] = []
+    def _more(self) -> list[WorkItem[Any]]:
+        more: list[WorkItem[Any]] = []
         while len(more) < self._batch - 1:
             try:
                 job = self._jobs.get_nowait()
@@ -272,18 +272,18 @@ class Workers(Generic[R]):
                 job = self._jobs.get_nowait()
                 if job is not None and job.take():
                     job.error = StoreError(self._closed)
-                    job.done.ring()
+                    job.done.set()
         except queue.Empty:
             self._jobs.put(None)  # for the next thread
 
 
-def aside(action: Callable[[], T], *, waiting_for: str, limit: float) -> T:
+def run_aside(action: Callable[[], T], *, waiting_for: str, limit: float) -> T:
     """Do something that takes locks of its own, once, where no signal handler runs."""
-    job: Job[T] = Job(lambda _: action())
+    job: WorkItem[T] = WorkItem(lambda _: action())
 
     def work() -> None:
         job.run(None)
-        job.done.ring()
+        job.done.set()
 
     _thread.start_new_thread(work, ())
     if not job.done.wait(limit):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from .workers import Job
+from .workers import WorkItem
 
 MAX_BATCH = 64
 """Changes that share one transaction, and so one flush to the disk, which is most of what a
 commit costs. More would keep the first caller waiting for the last, and save little."""
 
 
-def commit_together(connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+def commit_together(connection: sqlite3.Connection, jobs: list[WorkItem[Any]]) -> None:
     """Carry out some changes in one transaction. Raises what went wrong with all of them."""
     if not jobs:
         return
@@ -37,7 +37,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
             pass  # nothing was committed: what went wrong before is what the callers learn
 
 
-def _run(connection: sqlite3.Connection, job: Job[Any]) -> None:
+def _run(connection: sqlite3.Connection, job: WorkItem[Any]) -> None:
     """Make one change, or leave no trace of it."""
     connection.execute("SAVEPOINT job")
     job.run(connection)

@@ -11,20 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .chunk import (
-        ChatCompletionChunk,
-        ChoiceDelta,
-        ChoiceDeltaToolCall,
-        ChoiceDeltaToolCallFunction,
-        ChunkChoice,
-    )
-    from .completion import (
-        ChatCompletion,
-        ChatCompletionMessage,
-        ChatCompletionMessageToolCall,
-        Choice,
-        Function,
-    )
+    from .chunk import ChatCompletionChunk, ChoiceDelta, ChoiceDeltaToolCall, ChoiceDeltaToolCallFunction, ChunkChoice
+    from .completion import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageToolCall, Choice, Function
     from .events import (
         ChunkEvent,
         ContentDelta,

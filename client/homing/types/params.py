@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from typing_extensions import Required, TypedDict
 
 if TYPE_CHECKING:
+    from ..core.not_given import NotGiven
     from ..core.options import AffinityChoice
     from ..core.resume_style import ResumeChoice
-    from ..core.sentinel import NotGiven
     from ..core.timers import Timeout
     from ..core.tool_run import OnToolError
     from ..core.tools import Tool

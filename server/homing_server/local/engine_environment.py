@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from homing.core.controls import without_controls
+from homing.core.control_characters import strip_controls
 from homing.errors import ConfigurationError, HomingError
 
 SGLANG_VERSION = "0.5.23"
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 class EngineInstallError(HomingError):
     """The engine's environment could not be made. What was downloaded is kept for the next try."""
 
-    _clean = staticmethod(without_controls)  # pip's last lines
+    _clean = staticmethod(strip_controls)  # pip's last lines
 
 
 def engine_home(environ: Mapping[str, str] = os.environ) -> Path:

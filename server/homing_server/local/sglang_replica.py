@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from homing.core.controls import without_controls
+from homing.core.control_characters import strip_controls
 from homing.errors import HomingError
 from homing_server.process import Engine, EngineDied, EngineError, EngineHung
 
@@ -34,7 +34,7 @@ loads; and SGLang claims the port 10,000 above its own for gRPC, which must exis
 class EngineFailed(HomingError):
     """A replica's SGLang did not start. The message has its exit code and last log lines."""
 
-    _clean = staticmethod(without_controls)  # lines
+    _clean = staticmethod(strip_controls)  # lines
 
 
 class SGLangReplica:

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown
 from rich.segment import Segment
 
-from ...core.controls import without_controls
+from ...core.control_characters import strip_controls
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
 """As rich's own, but for HTML: rich leaves it out, and a model's answer about HTML would have holes."""
@@ -37,7 +37,7 @@ class Block:
 
 def _clean(segment: Segment) -> Segment:
     """Once more: Markdown has names and numbers for characters, ``&rlm;`` and ``&#8238;``."""
-    return Segment(without_controls(segment.text), segment.style, segment.control)
+    return Segment(strip_controls(segment.text), segment.style, segment.control)
 
 
 def _without_blanks(line: list[Segment]) -> list[Segment]:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from homing import APIError, Conversation, HomingError, Reply, ReplyStream
 
-from ...core.controls import without_controls
+from ...core.control_characters import strip_controls
 from ..output import columns
 from ..progress import WaitLine
 from .reading import read, remarks
@@ -24,7 +24,7 @@ class PlainScreen:
     def __init__(self, out: TextIO | None = None, notes: TextIO | None = None) -> None:
         self._out = sys.stdout if out is None else out
         self._notes = sys.stderr if notes is None else notes
-        self._clean: Callable[[str], str] = without_controls if self._out.isatty() else str
+        self._clean: Callable[[str], str] = strip_controls if self._out.isatty() else str
 
     def reply(self, stream: ReplyStream[None]) -> Reply:
         """Write a reply as it comes. Raises the errors of `homing.errors` behind what had come."""
@@ -52,7 +52,7 @@ class PlainScreen:
 
     def note(self, text: str) -> None:
         """Say something that is not the model's."""
-        print(without_controls(text), file=self._notes)
+        print(strip_controls(text), file=self._notes)
 
     warning = note
 

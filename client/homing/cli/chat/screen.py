@@ -20,7 +20,7 @@ try:
 except ImportError:
     raise ConfigurationError("homing chat needs rich at a terminal: pip install 'homing[cli]', or --plain") from None
 
-from ...core.controls import without_controls
+from ...core.control_characters import strip_controls
 from ..output import columns
 from ..progress import told
 from .markdown import Block, blocks, split_finished
@@ -57,18 +57,18 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say something that is not the model's."""
-        self._console.print(Text(without_controls(text), style="dim"))
+        self._console.print(Text(strip_controls(text), style="dim"))
 
     def warning(self, text: str) -> None:
         """Say that something went wrong."""
-        self._console.print(Text(without_controls(text), style="yellow"))
+        self._console.print(Text(strip_controls(text), style="yellow"))
 
     def said(self, role: str, text: str) -> None:
         """Show what has been said before."""
         if role == "user":
-            self._console.print(Text(f"> {without_controls(text)}", style="bold"))
+            self._console.print(Text(f"> {strip_controls(text)}", style="bold"))
         else:
-            self._console.print(_spaced(map(Block, blocks(without_controls(text)))))
+            self._console.print(_spaced(map(Block, blocks(strip_controls(text)))))
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
         """Show ``rows`` in columns."""
@@ -144,7 +144,7 @@ class _Page:
         """Show a piece of reasoning; its whole lines are final."""
         with self._lock:
             self._awake()
-            self._thought += without_controls(piece)
+            self._thought += strip_controls(piece)
             whole, newline, rest = self._thought.rpartition("\n")
             if newline:
                 self._print_thoughts(whole)
@@ -155,7 +155,7 @@ class _Page:
         with self._lock:
             self._awake()
             self._end_thought()
-            self._text += without_controls(piece)
+            self._text += strip_controls(piece)
             if "\n" in piece:
                 finished, self._text = split_finished(self._text)
                 for block in finished:

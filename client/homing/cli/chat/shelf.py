@@ -16,7 +16,7 @@ from homing.errors import ConfigurationError
 from homing.stores import ConversationSummary, MemoryStore, SQLiteStore, Store
 from homing.stores.base import MAX_PAGE
 
-from ...core.controls import without_controls
+from ...core.control_characters import strip_controls
 
 TITLE = 48
 """Characters of a first question that name its conversation: one line of a list."""
@@ -55,7 +55,7 @@ def entitle(chat: Conversation, text: str) -> None:
 
 def title_of(text: str) -> str:
     """Return the name of the conversation that begins with ``text``. Pure."""
-    line = " ".join(without_controls(text).split())
+    line = " ".join(strip_controls(text).split())
     return line if len(line) <= TITLE else line[: TITLE - 1].rstrip() + "…"
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from homing import Conversation, HomingError, Reply, ReplyStream, StoreError
 from homing.errors import ConfigurationError
 
-from ...core.controls import without_controls
+from ...core.control_characters import strip_controls
 from .shelf import Shelf, entitle, listing, summaries
 
 COMMANDS: Mapping[str, str] = {
@@ -145,7 +145,7 @@ class Talk:
         if not 0 <= at < len(turns):
             raise ConfigurationError(f"there is no turn {at + 1}: there are {len(turns)}")
         content = turns[at].messages[0].get("content")
-        self._draft, self._editing = without_controls(content) if isinstance(content, str) else "", at
+        self._draft, self._editing = strip_controls(content) if isinstance(content, str) else "", at
         self._screen.note(f"turn {at + 1} of {len(turns)}; Ctrl-C leaves it as it is")
 
     def _undo(self, argument: str) -> None:

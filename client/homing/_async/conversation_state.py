@@ -1,0 +1,269 @@
+"""What has been said in a conversation, and the store that keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.conversation_settings import ConversationSettings
+from ..core.hooks import logger
+from ..core.markdown import sanitize_markdown
+from ..core.pending_turn import check_undo
+from ..core.telemetry import Totals
+from ..core.transcript import Transcript, Turn
+from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
+from ..reply import Reply
+from .concurrency import defer_signals, run_to_completion
+from .persistence import AsyncPersistence
+from .turn_lock import AsyncTurnClaim, OnBusy
+
+if TYPE_CHECKING:
+    from .client import AsyncClient
+    from .concurrency import AnyStore
+
+
+class AsyncConversationState:
+    """The lasting half of an `AsyncConversation`: turns and settings, in memory and in a store.
+
+    What changes them holds the turn lock, and enters the store first.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        conversation_id: str,
+        header: ConversationSettings,
+        transcript: Transcript,
+        *,
+        on_busy: OnBusy,
+        store: AnyStore | None,
+        is_new: bool,
+        own_key: bool,
+    ) -> None:
+        if on_busy not in ("wait", "raise", "cancel"):
+            raise ConfigurationError(f"on_busy must be 'wait', 'raise' or 'cancel', got {on_busy!r}")
+        self.id = conversation_id
+        self.affinity_key = header.affinity_key
+        self.model = header.model
+        self.defaults = header.defaults
+        self.metadata = header.metadata
+        self.on_busy: OnBusy = on_busy
+        self.totals = Totals()
+        self._other = header.other
+        self._own_key = own_key
+        # A key that no turn has used yet and nobody has chosen: placement may exchange it for another.
+        self._fresh = None if own_key else header.affinity_key
+        self._transcript = transcript
+        self._client = client
+        self._turn_lock = client._turn_locks.of(store, conversation_id)
+        self._persistence = (
+            None if store is None else AsyncPersistence(store, conversation_id, self._turn_lock, is_new=is_new)
+        )
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """All messages, the system prompt first, as copies. What is trimmed from prompts is still here."""
+        return self._known().messages
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The finished turns, oldest first."""
+        return tuple(self._known().turns)
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt."""
+        return self._known().system
+
+    async def undo(self, n: int = 1) -> tuple[Turn, ...]:
+        """Take back the last ``n`` turns, in the store too, and return them."""
+        claim = AsyncTurnClaim()
+        try:
+            await self._begin_change(claim)
+            await self._open(fresh=False)
+            kept, undone = check_undo(self._transcript.turns, n)
+            await run_to_completion(lambda: self._take_over(kept))
+        finally:
+            claim.released = True
+            self._turn_lock.release(claim)
+        return undone
+
+    async def save(self) -> None:
+        """Save what is not saved yet: a turn whose save had failed, `metadata`, a new affinity key.
+
+        Turns save themselves. Raises `VersionConflict`, and `StoreError` when the store fails again.
+        """
+        self._stored()
+        claim = AsyncTurnClaim()
+        try:
+            await self._begin_change(claim)
+            await self._open(fresh=False)
+            await run_to_completion(lambda: self._take_over(self._transcript.turns))
+        finally:
+            claim.released = True
+            self._turn_lock.release(claim)
+
+    async def reload(self) -> None:
+        """Take over the newest state from the store: after a `VersionConflict`, or to look before the first turn.
+
+        Turns that could not be saved are dropped. Raises `ConversationNotFound` when there is none.
+        """
+        self._stored()
+        claim = AsyncTurnClaim()
+        try:
+            await self._begin_change(claim)
+            if not await self._load():
+                raise ConversationNotFound(f"there is no conversation {self.id!r} in the store")
+        finally:
+            claim.released = True
+            self._turn_lock.release(claim)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the conversation as plain data, ready for JSON. `from_dict` reads it back.
+
+        Like a store, it leaves out what is code or belongs to one process: the functions of tools
+        (what the model is told of them is kept), timeouts, extra headers. Give them again.
+        """
+        turns = self._known().to_dict()["turns"]
+        return {**self._header().to_dict(), "id": self.id, "turns": turns}
+
+    def transcript(self) -> str:
+        """Return it for reading, as Markdown."""
+        return self._known().to_markdown()
+
+    def _repr_markdown_(self) -> str:
+        return sanitize_markdown(self.transcript())
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_persistence"):
+            return f"<{type(self).__name__}, not made yet>"  # in the traceback of a constructor that failed
+        archive = self._persistence
+        turns = len(self._transcript.turns) if archive is None or archive.opened else "not loaded"
+        return f"<{type(self).__name__} {self.id} turns={turns}>"
+
+    # -- with the turn lock --------------------------------------------------------------------
+
+    async def _begin_change(self, claim: AsyncTurnClaim) -> None:
+        """Wait for the turn lock, no longer than one of the client's calls may take in all."""
+        options = self._client._options
+        total = options.timeout.total
+        until = None if total is None else options.clock() + total
+        await self._turn_lock.acquire(claim, self.id, self.on_busy, until=until, total=total)
+        await self._record_dropped()
+
+    async def _record_dropped(self) -> None:
+        """Let what had come of collected streams enter the history, before anything else does."""
+        dropped = self._turn_lock.dropped
+        while dropped:
+            dropped[0]._conclude_dropped()
+            await dropped[0]._conversation._save_quietly()
+            dropped.popleft()
+
+    async def _save_quietly(self) -> None:
+        """Save what a collected stream has left; what cannot be saved now is saved with this object's next turn."""
+        try:
+            await run_to_completion(lambda: self._take_over(self._transcript.turns))
+        except HomingError as failure:
+            logger.warning("a stopped turn could not be saved: %s", failure)
+
+    async def _open(self, *, fresh: bool) -> bool:
+        """Bring in the stored state where it is not known yet; return whether something was brought in.
+
+        ``fresh``: what is to come may build on whatever is the newest, and was not meant for a certain state.
+        """
+        archive = self._persistence
+        if archive is None:
+            return False
+        if archive.opened:
+            if not archive.behind():
+                return False
+            if not fresh or not archive.is_saved(self._transcript.turns):
+                raise VersionConflict(
+                    f"conversation {self.id!r} has moved on, and this object holds an older state: "
+                    "reload() brings the newest, then look and try again",
+                    expected=archive.version,
+                    found=self._turn_lock.version,
+                )
+        return await self._load()
+
+    async def _load(self) -> bool:
+        """Take over what the store holds, in one step: what is known of the store and what stands here are one."""
+        return await defer_signals(self._load_now)
+
+    async def _load_now(self) -> bool:
+        archive = self._stored()
+        first = not archive.opened
+        loaded = await archive.load()
+        if loaded is None:
+            return False
+        header, turns = loaded
+        self._transcript = Transcript(header.system, turns)
+        if not (first and self._own_key):
+            self.affinity_key = header.affinity_key
+            self._fresh = None
+        self.model = self.model or header.model
+        self.defaults = {**header.defaults, **self.defaults}  # what the program says today
+        self.metadata = {**header.metadata, **self.metadata} if first else header.metadata
+        self._other = header.other
+        return True
+
+    async def _record(self, turn: Turn, upto: int | None, reply: Reply[Any]) -> None:
+        """Let a turn enter: in the store first."""
+        turns = self._transcript.with_turn(turn, upto=upto)
+        try:
+            await self._take_over(turns)
+        except VersionConflict as conflict:
+            conflict.reply = reply
+            raise
+        except HomingError as error:
+            self._transcript.turns = turns  # ahead of the store; the next save makes up for it
+            raise _not_saved(error, reply) from error
+
+    def _keep_key(self, key: str | None) -> None:
+        """Keep the key that a turn has used, unless it was changed meanwhile."""
+        if key is not None and self.affinity_key == self._fresh:
+            self.affinity_key = key
+        self._fresh = None
+
+    async def _take_over(self, turns: list[Turn]) -> None:
+        if self._persistence is not None:
+            await self._persistence.save(turns, self._header().to_dict())
+        self._transcript.turns = turns
+
+    def _header(self) -> ConversationSettings:
+        return ConversationSettings(
+            self.affinity_key, self._transcript.system, self.model, self.defaults, self.metadata, self._other
+        )
+
+    def _stored(self) -> AsyncPersistence:
+        if self._persistence is None:
+            raise ConfigurationError("this conversation has no store: client.conversation(id, store=...) has one")
+        return self._persistence
+
+    def _known(self) -> Transcript:
+        if self._persistence is not None and not self._persistence.opened:
+            raise ConfigurationError(
+                f"conversation {self.id!r} has not been read from its store yet: call reload(), or send something"
+            )
+        if self._turn_lock.dropped:
+            self._note_dropped()
+        return self._transcript
+
+    def _note_dropped(self) -> None:
+        """Look at what collected streams have left, where no turn runs that would do it."""
+        claim = AsyncTurnClaim()
+        try:
+            if self._turn_lock.try_acquire(claim):
+                for stream in tuple(self._turn_lock.dropped):
+                    stream._conclude_dropped()
+        finally:
+            claim.released = True
+            self._turn_lock.release(claim)
+
+
+def _not_saved(error: HomingError, reply: Reply[Any]) -> StoreError:
+    failure = StoreError(
+        f"{error} (The reply came, and stands in the history: it is this error's `reply`. save() tries again, "
+        "and so does the next turn. Do not ask again.)"
+    )
+    failure.reply = reply
+    return failure

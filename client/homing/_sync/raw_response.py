@@ -1,0 +1,89 @@
+# Generated from client/homing/_async/raw_response.py by scripts/unasync.py: edit that file, not this one.
+"""Answers with their HTTP side: status, headers, body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import httpx
+from pydantic import BaseModel
+from typing_extensions import Unpack
+
+from ..core.redact import protect_secrets
+from ..errors import APIError
+from ..types import ChatCompletion
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from ..types.message_params import ChatCompletionMessageParam
+    from ..types.params import CreateParams
+    from .completions import Completions
+
+R = TypeVar("R")
+
+
+class RawResponse(Generic[R]):
+    """What `with_raw_response` returns. `parse` gives what the plain method would have returned."""
+
+    def __init__(self, response: httpx.Response, content: bytes, parsed: R, *, retries_taken: int) -> None:
+        self.http_response = response
+        self.content = content
+        self.retries_taken = retries_taken
+        self._parsed = parsed
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status_code}>"
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+        return self.http_response.status_code
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """The response's headers."""
+        return self.http_response.headers
+
+    @property
+    def request_id(self) -> str | None:
+        """``x-request-id``, if the server sent one."""
+        request_id: str | None = self.headers.get("x-request-id")
+        return request_id
+
+    @property
+    def text(self) -> str:
+        """The body as text; empty for a stream."""
+        return self.content.decode("utf-8", errors="replace")
+
+    def parse(self) -> R:
+        """Return the parsed answer, or the stream."""
+        return self._parsed
+
+
+class RawCompletions:
+    """``client.chat.completions.with_raw_response``."""
+
+    def __init__(self, completions: Completions) -> None:
+        self._completions = completions
+
+    def create(
+        self,
+        *,
+        messages: Iterable[ChatCompletionMessageParam | BaseModel],
+        model: str | None = None,
+        stream: bool = False,
+        **params: Unpack[CreateParams],
+    ) -> RawResponse[Any]:
+        """`create`, with status, headers and body beside the answer."""
+        protect_secrets(params)
+        call = self._completions._call(messages, model, params, stream=stream)
+        parsed: Any
+        if stream:
+            parsed, content = Stream(call).open(), b""
+        else:
+            parsed = call.answer(ChatCompletion)
+            content = call.content
+        if call.response is None:
+            raise APIError("the call was stopped before an answer came")
+        return RawResponse(call.response, content, parsed, retries_taken=call.budget.retries)
