@@ -40,7 +40,7 @@ from homing import AsyncClient, AsyncConversation
 from homing.cli.bench.figures import summarise, table
 from homing.cli.bench.load import COMMON_WORDS, Load, Policy, Shape
 from homing.cli.bench.plots import plot
-from homing.core.affinity import prefix_key
+from homing.core.affinity.strategies import prefix_key
 from homing.errors import ConfigurationError
 from homing_server.local.engine_environment import EngineEnvironment
 from homing_server.local.routing import home_of

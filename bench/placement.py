@@ -6,7 +6,7 @@
 Replicas prefill in batches, decode in steps, and keep an LRU prefix cache of bounded size; speeds
 are near those of a quarter of an H100 with a 4B model, and the first scene is that of bench/affinity.py,
 so that it can be held against what was measured. ``balanced`` is the client's own
-`homing.core.placement`; the other guides see what it sees, or everything (``all-knowing``).
+`homing.core.affinity.placement`; the other guides see what it sees, or everything (``all-knowing``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import mean
 
-from homing.core.placement import DRAWS, RECENT, Replicas, Search
+from homing.core.affinity.placement import DRAWS, RECENT, Replicas, Search
 
 # Tokens, and seconds.
 SYSTEM, USER, REPLY = 500, 700, 96

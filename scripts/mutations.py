@@ -47,7 +47,7 @@ MUTATIONS = (
     Mutation(
         "A12",
         "what comes for a reader that does not read is bounded",
-        "client/homing/_sockets/asyncio.py",
+        "client/homing/_http/_sockets/asyncio.py",
         "elif self._size > RECEIVE_LIMIT and self._reading:",
         "elif False:",
         ("tests/transport/test_life.py::test_a_reader_that_is_slow_holds_the_server_back[asyncio]",),
@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         "A10",
         "a caller's own proxy token is not overwritten",
-        "client/homing/core/sdk_requests.py",
+        "client/homing/integrations/_sdk_requests.py",
         "headers.setdefault(name, value)",
         "headers[name] = value",
         ("tests/_async/test_sdk_transport.py::test_a_proxy_token_of_the_callers_own_is_left_as_it_is",),
@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(
         "C9 (mark)",
         "a prompt of just as many tokens as the mark is not cut",
-        "client/homing/core/trim.py",
+        "client/homing/core/conversation/trim.py",
         "if prompt.tokens(start) <= self.high:",
         "if prompt.tokens(start) < self.high:",
         ("tests/core/test_trim.py::test_a_mark_is_the_last_size_that_is_not_too_long",),
@@ -95,7 +95,7 @@ MUTATIONS = (
     Mutation(
         "C9 (last turn)",
         "nor is its last turn cut",
-        "client/homing/core/trim.py",
+        "client/homing/core/conversation/trim.py",
         "self.tokens(start) <= enough",
         "self.tokens(start) < enough",
         ("tests/core/test_trim.py::test_a_mark_is_the_last_size_that_is_not_too_long",),
@@ -103,7 +103,7 @@ MUTATIONS = (
     Mutation(
         "C9 (context)",
         "a prompt may fill the context to its last token",
-        "client/homing/core/trim.py",
+        "client/homing/core/conversation/trim.py",
         "prompt.tokens(cut) <= room",
         "prompt.tokens(cut) < room",
         ("tests/core/test_trim.py::test_a_refused_prompt_may_fill_the_context_to_its_last_token",),
@@ -111,7 +111,7 @@ MUTATIONS = (
     Mutation(
         "A13",
         "a waiter that is cancelled in the moment of its turn gives it up",
-        "client/homing/core/mutex.py",
+        "client/homing/core/process/mutex.py",
         "        claim.released = True\n        with self._guard:",
         "        with self._guard:",
         ("tests/core/test_mutex.py::test_the_one_that_was_woken_gives_up_in_that_moment",),
@@ -119,7 +119,7 @@ MUTATIONS = (
     Mutation(
         "A13 (wake)",
         "and whoever is behind it is woken",
-        "client/homing/core/mutex.py",
+        "client/homing/core/process/mutex.py",
         "            first.wake()\n",
         "            pass\n",
         ("tests/core/test_mutex.py::test_the_one_that_was_woken_gives_up_in_that_moment",),

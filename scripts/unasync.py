@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PAIRS = {
     "client/homing/_async": "client/homing/_sync",
+    "client/homing/_http/_async": "client/homing/_http/_sync",
     "tests/_async": "tests/_sync",
 }
 BY_HAND = {"concurrency.py", "network.py", "tasks.py", "__init__.py"}
@@ -44,6 +45,7 @@ RULES: list[tuple[str, str]] = [
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\banyio\.Event\b", "threading.Event"),
     (r"\bimport anyio\b", "import threading"),
+    (r"(from [.\w]*)\b_async\b", r"\1_sync"),
 ]
 
 

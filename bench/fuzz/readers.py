@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 from tests.core.standard import reference
 
-from homing.core.accumulator import Accumulator
-from homing.core.chunked import ChunkedDecoder, HeadEnd
-from homing.core.chunks import parse_response
-from homing.core.sse import EventDecoder
-from homing.core.stream_decoder import Mode, StreamDecoder
+from homing._http.chunked import ChunkedDecoder, HeadEnd
+from homing.core.streaming.accumulator import Accumulator
+from homing.core.streaming.chunks import parse_response
+from homing.core.streaming.decoder import Mode, StreamDecoder
+from homing.core.streaming.sse import EventDecoder
 from homing.errors import APIError, APIResponseValidationError
 from homing.types import ChatCompletion
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from homing.core.accumulator import Accumulator
-from homing.core.chunked import ChunkedDecoder
-from homing.core.sse import EventDecoder
-from homing.core.stream_decoder import StreamDecoder
+from homing._http.chunked import ChunkedDecoder
+from homing.core.streaming.accumulator import Accumulator
+from homing.core.streaming.decoder import StreamDecoder
+from homing.core.streaming.sse import EventDecoder
 from homing.errors import APIResponseValidationError
 
 MEGABYTE = 1_000_000

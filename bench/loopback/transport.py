@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from launch import pin_apart, running  # type: ignore[import-not-found]
 
-from homing._async.transport import AsyncTransport
-from homing._sync.transport import Transport
-from homing.core.request_control import EXTENSION, RequestControl
+from homing._http._async.transport import AsyncTransport
+from homing._http._sync.transport import Transport
+from homing._http.request_control import EXTENSION, RequestControl
 
 GAP = 30.0
 """Seconds the deadline moves ahead with each piece, as the client above does."""

@@ -9,8 +9,8 @@ import sys
 import time
 
 from homing import Client, Conversation
-from homing.core.readiness import Readiness, Waiter
-from homing.core.sse import EventDecoder
+from homing.core.retry.readiness import Readiness, Waiter
+from homing.core.streaming.sse import EventDecoder
 
 
 def rss():

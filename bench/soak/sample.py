@@ -19,7 +19,7 @@ from typing import Any
 
 from chaos.leftovers import open_files
 
-from homing.core.placement import _Home
+from homing.core.affinity.placement import _Home
 
 MEMORY = ("rss", "traced", "objects", "blocks")
 COUNTS = ("files", "threads", "tasks", "busy")

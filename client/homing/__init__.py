@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._sync.reply_stream import ReplyStream
     from ._sync.run_stream import RunStream
     from ._sync.stream import ChatStream, Stream
-    from .core.affinity import (
+    from .core.affinity.strategies import (
         Affinity,
         BodyAffinity,
         CombinedAffinity,
@@ -40,16 +40,15 @@ if TYPE_CHECKING:
         ModalAffinity,
         NoAffinity,
     )
-    from .core.hooks import Hooks, Retrying
-    from .core.not_given import NOT_GIVEN, NotGiven
-    from .core.readiness import Ready
-    from .core.resume_style import ResumeStyle
-    from .core.retry import RetryPolicy
-    from .core.telemetry import Telemetry, Totals
-    from .core.timers import Timeout
-    from .core.tools import Tool
-    from .core.transcript import Turn
-    from .core.trim import Trim
+    from .core.conversation.transcript import Turn
+    from .core.conversation.trim import Trim
+    from .core.request.resume_style import ResumeStyle
+    from .core.retry.policy import RetryPolicy
+    from .core.retry.readiness import Ready
+    from .core.retry.timers import Timeout
+    from .core.telemetry.hooks import Hooks, Retrying
+    from .core.telemetry.measurements import Telemetry, Totals
+    from .core.tools.definitions import Tool
     from .errors import (
         APIConnectionError,
         APIError,
@@ -88,6 +87,7 @@ if TYPE_CHECKING:
     )
     from .reply import Reply, RunReply
     from .types.events import Waiting
+    from .types.not_given import NOT_GIVEN, NotGiven
 
 _MODULES = {
     "_async.client": ["AsyncClient"],
@@ -100,7 +100,7 @@ _MODULES = {
     "_sync.reply_stream": ["ReplyStream"],
     "_sync.stream": ["ChatStream", "Stream"],
     "_sync.run_stream": ["RunStream"],
-    "core.affinity": [
+    "core.affinity.strategies": [
         "Affinity",
         "BodyAffinity",
         "CombinedAffinity",
@@ -109,16 +109,16 @@ _MODULES = {
         "ModalAffinity",
         "NoAffinity",
     ],
-    "core.hooks": ["Hooks", "Retrying"],
-    "core.readiness": ["Ready"],
-    "core.resume_style": ["ResumeStyle"],
-    "core.retry": ["RetryPolicy"],
-    "core.not_given": ["NOT_GIVEN", "NotGiven"],
-    "core.telemetry": ["Telemetry", "Totals"],
-    "core.timers": ["Timeout"],
-    "core.tools": ["Tool"],
-    "core.transcript": ["Turn"],
-    "core.trim": ["Trim"],
+    "core.telemetry.hooks": ["Hooks", "Retrying"],
+    "core.retry.readiness": ["Ready"],
+    "core.request.resume_style": ["ResumeStyle"],
+    "core.retry.policy": ["RetryPolicy"],
+    "types.not_given": ["NOT_GIVEN", "NotGiven"],
+    "core.telemetry.measurements": ["Telemetry", "Totals"],
+    "core.retry.timers": ["Timeout"],
+    "core.tools.definitions": ["Tool"],
+    "core.conversation.transcript": ["Turn"],
+    "core.conversation.trim": ["Trim"],
     "errors": [
         "APIConnectionError",
         "APIError",

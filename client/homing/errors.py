@@ -52,7 +52,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .core.control_characters import one_line, strip_controls
+from .core.text.control_characters import one_line, strip_controls
 
 if TYPE_CHECKING:
     import httpx

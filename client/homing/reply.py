@@ -7,9 +7,9 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from .core.markdown import sanitize_markdown
-from .core.telemetry import Telemetry
-from .core.tool_results import as_tool_calls, pending_calls
+from .core.telemetry.measurements import Telemetry
+from .core.text.markdown import sanitize_markdown
+from .core.tools.results import as_tool_calls, pending_calls
 from .types import ChatCompletion, ChatCompletionMessageToolCall, CompletionUsage
 
 P = TypeVar("P", default=None)

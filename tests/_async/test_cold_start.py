@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 import homing
-from homing.core.readiness import RELEASE_WINDOW
+from homing.core.retry.readiness import RELEASE_WINDOW
 from homing.testing import Fault
 from homing_server.local import Edge
 

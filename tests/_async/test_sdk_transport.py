@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import homing
-from homing.core.affinity import BodyAffinity, HeaderAffinity
+from homing.core.affinity.strategies import BodyAffinity, HeaderAffinity
 from homing.integrations.openai import Library, affinity_headers, async_http_client
 from homing.testing import Fault, assert_no_running
 from homing_server.local import Edge, ProxyToken

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import homing
-from homing.core.affinity import BodyAffinity, HeaderAffinity
+from homing.core.affinity.strategies import BodyAffinity, HeaderAffinity
 from homing.integrations.openai import Library, affinity_headers, http_client
 from homing.testing import Fault, assert_no_running
 from homing_server.local import Edge, ProxyToken

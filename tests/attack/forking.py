@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from homing import AsyncClient, Client, EchoAffinity, HomingError, Hooks, ModalAffinity
-from homing.core.affinity import new_key
+from homing.core.affinity.strategies import new_key
 
 ASKED: list[Any] = [{"role": "user", "content": "Hello"}]
 WAIT: list[Any] = [{"role": "user", "content": "Wait"}]

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 import homing
-from homing.core.accumulator import MAX_CHOICES
-from homing.core.chunks import parse_response
-from homing.core.environment import MAX_RESPONSE_BYTES
-from homing.core.server_errors import MAX_ERROR_BODY
-from homing.core.stream_decoder import MAX_HELD
-from homing.core.tool_calls import MAX_TOOL_CALLS
+from homing.core.errors.server_errors import MAX_ERROR_BODY
+from homing.core.request.environment import MAX_RESPONSE_BYTES
+from homing.core.streaming.accumulator import MAX_CHOICES
+from homing.core.streaming.chunks import parse_response
+from homing.core.streaming.decoder import MAX_HELD
+from homing.core.streaming.tool_calls import MAX_TOOL_CALLS
 from homing.types import ModelList
 from tests.transport.peers import chunk
 

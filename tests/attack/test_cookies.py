@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from homing.core.affinity import EchoAffinity, HeaderAffinity
-from homing.core.cookies import MAX_COOKIES
+from homing.core.affinity.cookies import MAX_COOKIES
+from homing.core.affinity.strategies import EchoAffinity, HeaderAffinity
 from homing.integrations.openai import affinity_headers
 
 from ..transport.peers import Asked

@@ -232,7 +232,7 @@ async def test_dropped_async_streams_give_their_descriptors_back(far_edge: str, 
 def test_a_request_that_waits_for_room_gets_that_of_a_dropped_stream(edge: Edge) -> None:
     import httpx
 
-    from homing._sync.transport import Transport
+    from homing._http._sync.transport import Transport
 
     edge.inject(Fault.hang(after_chunks=4))
     with (

@@ -19,7 +19,7 @@ import pytest
 import homing
 import homing_server.process
 from homing import errors
-from homing.core.telemetry import Telemetry
+from homing.core.telemetry.measurements import Telemetry
 from homing.testing import Edge, EdgeSettings, Fault
 from homing.types import ChatCompletion
 

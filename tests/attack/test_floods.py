@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import homing
-from homing.core.timers import LATE_BYTES
+from homing.core.retry.timers import LATE_BYTES
 from tests.transport.peers import chunk
 
 from .floods import ASK, END, EVENT, FACES, HELLO, JSON, OWN, SSE, ask, create, failure, flooding, stream
@@ -148,7 +148,7 @@ def test_a_slow_consumer_of_a_flood_is_told_in_the_end(kind: str) -> None:
 def test_a_flood_leaves_the_event_loop_to_others(
     backend: str, flood: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("homing._async.connection.MAX_HEADS", 1 << 60)
+    monkeypatch.setattr("homing._http._async.connection.MAX_HEADS", 1 << 60)
     turns = 0
 
     async def act(client: homing.AsyncClient) -> None:

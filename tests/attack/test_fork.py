@@ -200,7 +200,7 @@ def test_fork_behind_a_proxy(server: Server, program: str) -> None:
     run(program, server, HTTP_PROXY=server.url)
 
 
-@pytest.mark.skipif(find_spec("homing.core.mutex") is None, reason="a turn's lock must know its process")
+@pytest.mark.skipif(find_spec("homing.core.process.mutex") is None, reason="a turn's lock must know its process")
 def test_fork_while_a_turn_runs(server: Server) -> None:
     run("turn", server)
 

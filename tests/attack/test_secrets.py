@@ -35,8 +35,9 @@ from rich.traceback import Traceback
 
 import homing
 from homing import errors
-from homing.core.environment import resolve_base_url
-from homing.core.redact import (
+from homing.core.errors.server_errors import invalid_response, status_error
+from homing.core.request.environment import resolve_base_url
+from homing.core.secrets.redact import (
     SHORTEST,
     SecretMapping,
     redact,
@@ -45,7 +46,6 @@ from homing.core.redact import (
     secrets_in,
     strip_secrets,
 )
-from homing.core.server_errors import invalid_response, status_error
 from homing.integrations.openai import http_client
 from homing.integrations.otel import CAPTURE_VARIABLE, instrument
 from tests.transport.peers import Asked, Peer, Server, answer

@@ -19,12 +19,12 @@ import homing
 from homing.cli.app import homing as command_line
 from homing.cli.chat.markdown import Block
 from homing.cli.output import columns
-from homing.core.control_characters import one_line, strip_controls
-from homing.core.markdown import sanitize_markdown
-from homing.core.markdown_view import LiveMarkdown, summary, turns_table
-from homing.core.server_errors import excerpt
-from homing.core.telemetry import Telemetry
-from homing.core.transcript import make_turn
+from homing.core.conversation.transcript import make_turn
+from homing.core.errors.server_errors import excerpt
+from homing.core.telemetry.measurements import Telemetry
+from homing.core.text.control_characters import one_line, strip_controls
+from homing.core.text.markdown import sanitize_markdown
+from homing.integrations._markdown_view import LiveMarkdown, summary, turns_table
 from homing.reply import Reply
 from homing.stores import SQLiteStore
 from homing.types import ChatCompletion

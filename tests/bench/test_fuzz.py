@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.sse import Event, EventDecoder
+from homing.core.streaming.sse import Event, EventDecoder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -150,6 +150,6 @@ def test_a_line_of_fifty_megabytes_is_copied_in_once_and_out_once(share: float) 
 def test_a_line_without_end_is_refused_when_it_reaches_the_limit() -> None:
     from fuzz import sizes
 
-    from homing.core.sse import MAX_LINE
+    from homing.core.streaming.sse import MAX_LINE
 
     assert MAX_LINE - sizes.READ <= sizes.refused_line(1.0) <= MAX_LINE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from homing.core.sse import Event
+from homing.core.streaming.sse import Event
 
 
 def reference(stream: bytes) -> list[Event]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from homing.core.accumulator import Accumulator
+from homing.core.streaming.accumulator import Accumulator
 from homing.types import (
     ChatCompletionChunk,
     ContentDelta,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.affinity import (
+from homing.core.affinity.strategies import (
     FORK_SIBLINGS,
     MAX_KEY,
     Affinity,
@@ -180,7 +180,7 @@ def test_a_strategy_that_keeps_nothing_is_the_same_for_all_and_nobody_is_asked_w
 
 
 def test_of_too_many_tokens_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("homing.core.affinity.ECHO_MEMORY", 3)
+    monkeypatch.setattr("homing.core.affinity.strategies.ECHO_MEMORY", 3)
     echo = EchoAffinity("x-token")
     for key in "abc":
         echo.observe(key, {"x-token": key})

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from homing.core.attempts import Broken, CallBudget, Deliver, Effect, Hold, Send, Sleep, attempts
-from homing.core.readiness import Readiness, Waiter
-from homing.core.retry import FIRST_BACKOFF, LAPSE_PAUSE, LAPSES, MAX_RESUMES, RESUME_PROGRESS, RetryPolicy
+from homing.core.retry.attempts import Broken, CallBudget, Deliver, Effect, Hold, Send, Sleep, attempts
+from homing.core.retry.policy import FIRST_BACKOFF, LAPSE_PAUSE, LAPSES, MAX_RESUMES, RESUME_PROGRESS, RetryPolicy
+from homing.core.retry.readiness import Readiness, Waiter
 from homing.errors import (
     APIStatusError,
     BadRequestError,

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing import errors
-from homing.core.browser_events import (
+from homing.core.streaming.sse import EventDecoder
+from homing.core.telemetry.measurements import Telemetry
+from homing.integrations._browser_events import (
     KEEP_ALIVE,
     Frame,
     Journal,
@@ -21,8 +23,6 @@ from homing.core.browser_events import (
     merged,
     number_after,
 )
-from homing.core.sse import EventDecoder
-from homing.core.telemetry import Telemetry
 from homing.types import events, tool_events
 
 SECRET = "wk-1.ws-2 at http://10.0.0.7:30000"

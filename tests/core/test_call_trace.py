@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from homing import Hooks, Telemetry, Timeout
-from homing.core.call_trace import CallTrace
-from homing.core.hooks import Called, Calling
-from homing.core.options import Options
-from homing.core.request import Request
+from homing.core.request.call_trace import CallTrace
+from homing.core.request.options import Options
+from homing.core.request.request import Request
+from homing.core.telemetry.hooks import Called, Calling
 from homing.types import ChatCompletion, CompletionUsage
 
 

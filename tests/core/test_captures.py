@@ -10,10 +10,10 @@ import json
 
 import pytest
 
-from homing.core.accumulator import Accumulator
-from homing.core.chunks import parse_event, parse_response
-from homing.core.server_errors import status_error
-from homing.core.sse import Event, EventDecoder
+from homing.core.errors.server_errors import status_error
+from homing.core.streaming.accumulator import Accumulator
+from homing.core.streaming.chunks import parse_event, parse_response
+from homing.core.streaming.sse import Event, EventDecoder
 from homing.errors import (
     APIStatusError,
     AuthenticationError,

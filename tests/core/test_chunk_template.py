@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from homing.core.accumulator import Accumulator
-from homing.core.chunk_template import TRIES, ChunkTemplate, TextRun
-from homing.core.chunks import ChunkReader, StreamEnd, parse_event
-from homing.core.sse import MAX_EVENT, Event, EventDecoder
-from homing.core.stream_decoder import Mode, StreamDecoder
+from homing.core.streaming.accumulator import Accumulator
+from homing.core.streaming.chunk_template import TRIES, ChunkTemplate, TextRun
+from homing.core.streaming.chunks import ChunkReader, StreamEnd, parse_event
+from homing.core.streaming.decoder import Mode, StreamDecoder
+from homing.core.streaming.sse import MAX_EVENT, Event, EventDecoder
 from homing.errors import APIError
 from homing.types import ChatCompletionChunk
 from homing.types.events import ChunkEvent

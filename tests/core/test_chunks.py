@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from homing.core.chunks import STREAM_END, StreamEnd, parse_event, parse_response
-from homing.core.sse import Event
+from homing.core.streaming.chunks import STREAM_END, StreamEnd, parse_event, parse_response
+from homing.core.streaming.sse import Event
 from homing.errors import (
     APIResponseValidationError,
     APIStatusError,

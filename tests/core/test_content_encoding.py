@@ -3,7 +3,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from homing.core.content_encoding import BYTEWISE, SLICE, slice_size
+from homing._http.content_encoding import BYTEWISE, SLICE, slice_size
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from homing.core import conversation_settings as header_module
-from homing.core.conversation_settings import ConversationSettings, upgraded
-from homing.core.transcript import FORMAT
+from homing.core.conversation import settings as header_module
+from homing.core.conversation.settings import ConversationSettings, upgraded
+from homing.core.conversation.transcript import FORMAT
 from homing.errors import ConfigurationError
 
 JSON = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none() | st.booleans(), max_size=3)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core import encode, encoding_cache
-from homing.core.affinity import prefix_key
-from homing.core.encode import encode_messages
-from homing.core.encoding_cache import SHORT, EncodingCache
+from homing.core.affinity.strategies import prefix_key
+from homing.core.request import encoding_cache
+from homing.core.request.encoding_cache import SHORT, EncodingCache
+from homing.core.text import encode
+from homing.core.text.encode import encode_messages
 from homing.errors import ConfigurationError
 from homing.types import ChatCompletionMessage
 

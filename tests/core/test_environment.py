@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from homing.core.environment import (
+from homing.core.request.environment import (
     ApiKey,
     Credentials,
     ProxyToken,
@@ -16,7 +16,7 @@ from homing.core.environment import (
     resolve_credentials,
     resolve_model,
 )
-from homing.core.redact import secrets_in
+from homing.core.secrets.redact import secrets_in
 from homing.errors import ConfigurationError
 
 ID, SECRET = "MODAL_PROXY_TOKEN_ID", "MODAL_PROXY_TOKEN_SECRET"

@@ -8,16 +8,16 @@ from weakref import WeakSet
 
 import pytest
 
-from homing.core import fork
-from homing.core.affinity import EchoAffinity
-from homing.core.encoding_cache import EncodingCache
-from homing.core.fork import Renewable
-from homing.core.options import ServerState
-from homing.core.placement import Replicas
-from homing.core.pool import Pool
-from homing.core.pool import PoolRequest as Request
-from homing.core.readiness import Readiness, Waiter
-from homing.core.request_control import Aborted, RequestControl
+from homing._http.pool import Pool
+from homing._http.pool import PoolRequest as Request
+from homing._http.request_control import Aborted, RequestControl
+from homing.core.affinity.placement import Replicas
+from homing.core.affinity.strategies import EchoAffinity
+from homing.core.process import fork
+from homing.core.process.fork import Renewable
+from homing.core.request.encoding_cache import EncodingCache
+from homing.core.request.options import ServerState
+from homing.core.retry.readiness import Readiness, Waiter
 
 MESSAGES = [{"role": "user" if number % 2 else "system", "content": str(number)} for number in range(6)]
 

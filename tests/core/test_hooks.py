@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homing.core.hooks import Hooks, call_hook, log_as_asked
+from homing.core.telemetry.hooks import Hooks, call_hook, log_as_asked
 from homing.errors import ConfigurationError
 
 logger = logging.getLogger("homing")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.interrupts import DeferredSignals, import_uninterrupted, raise_interrupt
+from homing.core.process.interrupts import DeferredSignals, import_uninterrupted, raise_interrupt
 
 
 class Alarm(TimeoutError):

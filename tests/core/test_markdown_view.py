@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from homing.core.markdown_view import REDRAW, SHORT, LiveMarkdown, summary, turns_table
-from homing.core.telemetry import Telemetry
-from homing.core.transcript import make_turn
+from homing.core.conversation.transcript import make_turn
+from homing.core.telemetry.measurements import Telemetry
+from homing.integrations._markdown_view import REDRAW, SHORT, LiveMarkdown, summary, turns_table
 from homing.reply import Reply
 from homing.types import ChatCompletion, ToolFailed, ToolFinished, ToolStarted
 from homing.types.events import ContentDelta, Finished, ReasoningDelta, RefusalDelta, Waiting

@@ -6,8 +6,8 @@ from weakref import WeakSet
 
 import pytest
 
-from homing.core import fork as forked
-from homing.core.mutex import GONE_AFTER, LOOK_AGAIN, LOOK_AGAIN_BEHIND, LOST_AFTER, Claim, Mutex
+from homing.core.process import fork as forked
+from homing.core.process.mutex import GONE_AFTER, LOOK_AGAIN, LOOK_AGAIN_BEHIND, LOST_AFTER, Claim, Mutex
 
 
 class Woken(Claim):

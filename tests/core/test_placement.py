@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 
 from homing import ConfigurationError
-from homing.core import placement
-from homing.core.affinity import BodyAffinity, EchoAffinity, HeaderAffinity, ModalAffinity, NoAffinity
-from homing.core.options import Options
-from homing.core.placement import DRAWS, KEYS_EACH, RECENT, Replicas, Search, sends_headers
-from homing.core.readiness import Waiter
+from homing.core.affinity import placement
+from homing.core.affinity.placement import DRAWS, KEYS_EACH, RECENT, Replicas, Search, sends_headers
+from homing.core.affinity.strategies import BodyAffinity, EchoAffinity, HeaderAffinity, ModalAffinity, NoAffinity
+from homing.core.request.options import Options
+from homing.core.retry.readiness import Waiter
 
 
 def options(**changes: object) -> Options:

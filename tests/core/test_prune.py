@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.prune import pruned
+from homing.core.conversation.prune import pruned
 
 USER = {"role": "user", "content": "Hi"}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from homing.core.attempts import Attempts, CallBudget, Deliver, Hold, Send, Sleep, attempts
-from homing.core.readiness import GAP_SHARE, MAX_GAP, MIN_GAP, Readiness, Waiter
-from homing.core.retry import RetryPolicy
+from homing.core.retry.attempts import Attempts, CallBudget, Deliver, Hold, Send, Sleep, attempts
+from homing.core.retry.policy import RetryPolicy
+from homing.core.retry.readiness import GAP_SHARE, MAX_GAP, MIN_GAP, Readiness, Waiter
 from homing.errors import APIError, ColdStartTimeout, DeadlineExceeded, InternalServerError, ServerUnreachable
 from homing.types.events import Waiting
 

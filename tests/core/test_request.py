@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from homing.core.affinity import BodyAffinity, HeaderAffinity, NoAffinity
-from homing.core.completion_request import (
+from homing.core.affinity.strategies import BodyAffinity, HeaderAffinity, NoAffinity
+from homing.core.request.completion import (
     NOT_A_TURN_S,
     chat_request,
     check_turn,
@@ -17,13 +17,13 @@ from homing.core.completion_request import (
     first_model,
     split_call_options,
 )
-from homing.core.encode import encode_messages
-from homing.core.not_given import NOT_GIVEN
-from homing.core.options import Options
-from homing.core.request import USER_AGENT, Request
-from homing.core.timers import Timeout
+from homing.core.request.options import Options
+from homing.core.request.request import USER_AGENT, Request
+from homing.core.retry.timers import Timeout
+from homing.core.text.encode import encode_messages
 from homing.errors import ConfigurationError
 from homing.types import Model, ModelList
+from homing.types.not_given import NOT_GIVEN
 
 HELLO = encode_messages([{"role": "user", "content": "Hello"}])
 
@@ -223,7 +223,7 @@ def test_a_plain_response_format_is_sent_as_it_is() -> None:
 
 @pytest.mark.parametrize("model", [Thing(), dict, "Thing", None])
 def test_what_is_no_model_class(model: Any) -> None:
-    from homing.core.response_format import response_format_of
+    from homing.core.request.response_format import response_format_of
 
     with pytest.raises(ConfigurationError, match="must be a pydantic model class"):
         response_format_of(model)

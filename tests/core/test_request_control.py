@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from homing.core.request_control import Aborted, RequestControl, shutdown_socket
+from homing._http.request_control import Aborted, RequestControl, shutdown_socket
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.readiness import State
-from homing.core.retry import (
+from homing.core.retry.policy import (
     FIRST_BACKOFF,
     MAX_BACKOFF,
     RETRY_AFTER_CAP,
@@ -25,6 +24,7 @@ from homing.core.retry import (
     requested_wait,
     retry_after,
 )
+from homing.core.retry.readiness import State
 from homing.errors import (
     APIConnectionError,
     APIResponseValidationError,

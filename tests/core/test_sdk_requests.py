@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from homing import Hooks, NoAffinity
-from homing.core.affinity import BodyAffinity, HeaderAffinity, ModalAffinity
-from homing.core.sdk_requests import (
+from homing.core.affinity.strategies import BodyAffinity, HeaderAffinity, ModalAffinity
+from homing.errors import APIConnectionError, ColdStartTimeout, ConfigurationError, ServerUnreachable
+from homing.integrations._sdk_requests import (
     READ_STATUSES,
     SDKSettings,
     apply_affinity,
@@ -22,7 +23,6 @@ from homing.core.sdk_requests import (
     retryable_error,
     translate_error,
 )
-from homing.errors import APIConnectionError, ColdStartTimeout, ConfigurationError, ServerUnreachable
 
 SALT = b"0123456789abcdef"
 HELLO = {"messages": [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hello"}]}

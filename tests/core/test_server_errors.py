@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from homing.core.server_errors import (
+from homing.core.errors.server_errors import (
     EXCERPT,
     MAX_TEXT_BODY,
     UNSTATED,

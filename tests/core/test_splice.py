@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from homing.core.resumed_usage import ResumedUsage
-from homing.core.splice import SHORTEST_PROOF, STARTED_OVER, NotContinued, Splice, TextSplice
-from homing.core.telemetry import Telemetry
+from homing.core.streaming.splice import SHORTEST_PROOF, STARTED_OVER, NotContinued, Splice, TextSplice
+from homing.core.telemetry.measurements import Telemetry
+from homing.core.telemetry.resumed_usage import ResumedUsage
 from homing.types import ChatCompletion, ChatCompletionChunk, CompletionUsage
 
 WORDS = "The harbour of 神戸 listens for the sound of its own bell 🕊️."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homing.core.sse import Event, EventDecoder
+from homing.core.streaming.sse import Event, EventDecoder
 from homing.errors import APIResponseValidationError
 
 

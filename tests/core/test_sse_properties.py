@@ -9,7 +9,7 @@ from httpx_sse import _decoders
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.sse import Event, EventDecoder
+from homing.core.streaming.sse import Event, EventDecoder
 from homing.errors import APIResponseValidationError
 
 from .standard import reference

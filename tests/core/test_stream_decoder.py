@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from homing.core.accumulator import Accumulator
-from homing.core.resumed_usage import ResumedUsage
-from homing.core.splice import Splice
-from homing.core.stream_decoder import Mode, StreamDecoder
+from homing.core.streaming.accumulator import Accumulator
+from homing.core.streaming.decoder import Mode, StreamDecoder
+from homing.core.streaming.splice import Splice
+from homing.core.telemetry.resumed_usage import ResumedUsage
 from homing.errors import APIStatusError, StreamTruncated
 from homing.types import ChatCompletionChunk
 

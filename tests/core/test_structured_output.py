@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from homing.core.structured_output import parse_completion, parsed_reply, repair_message
+from homing.core.streaming.structured_output import parse_completion, parsed_reply, repair_message
 from homing.errors import (
     APIResponseValidationError,
     ContentFilterFinishReasonError,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.sync_state import SyncState
-from homing.core.transcript import Turn, make_turn, user_message
+from homing.core.conversation.sync_state import SyncState
+from homing.core.conversation.transcript import Turn, make_turn, user_message
 from homing.errors import VersionConflict
 from homing.stores import MemoryStore
 

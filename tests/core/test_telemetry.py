@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.telemetry import WARM_SHARE, PreviousTurn, Stopwatch, Telemetry, Totals, judge, note_usage, sum_rounds
+from homing.core.telemetry.measurements import (
+    WARM_SHARE,
+    PreviousTurn,
+    Stopwatch,
+    Telemetry,
+    Totals,
+    judge,
+    note_usage,
+    sum_rounds,
+)
 from homing.types import CompletionUsage
 
 

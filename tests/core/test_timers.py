@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.timers import LATE_BYTES, LATE_READ, Timeout, Timers
+from homing.core.retry.timers import LATE_BYTES, LATE_READ, Timeout, Timers
 from homing.errors import (
     APITimeoutError,
     ConfigurationError,

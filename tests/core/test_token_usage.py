@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homing.core.token_usage import sum_usage, with_total_usage
+from homing.core.telemetry.token_usage import sum_usage, with_total_usage
 from homing.types import ChatCompletion, CompletionUsage
 
 

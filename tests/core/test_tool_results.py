@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from homing.core.telemetry import Telemetry
-from homing.core.tool_results import Submission, as_tool_calls, pending_calls, result_content, with_ids, with_results
-from homing.core.transcript import INTERRUPTED, Transcript, make_turn
+from homing.core.conversation.transcript import INTERRUPTED, Transcript, make_turn
+from homing.core.telemetry.measurements import Telemetry
+from homing.core.tools.results import Submission, as_tool_calls, pending_calls, result_content, with_ids, with_results
 from homing.errors import ConfigurationError, ToolError
 
 USER = {"role": "user", "content": "Go."}

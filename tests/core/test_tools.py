@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from homing.core.tools import Tool, definitions, result_text
+from homing.core.tools.definitions import Tool, definitions, result_text
 from homing.errors import ConfigurationError, ToolError
 
 

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.encode import encode_messages
-from homing.core.pending_turn import PendingTurn
-from homing.core.telemetry import PreviousTurn, Telemetry
-from homing.core.transcript import INTERRUPTED, Transcript, Turn, assistant_message, make_turn, text_of, user_message
+from homing.core.conversation.pending_turn import PendingTurn
+from homing.core.conversation.transcript import (
+    INTERRUPTED,
+    Transcript,
+    Turn,
+    assistant_message,
+    make_turn,
+    text_of,
+    user_message,
+)
+from homing.core.telemetry.measurements import PreviousTurn, Telemetry
+from homing.core.text.encode import encode_messages
 from homing.errors import ConfigurationError
 from homing.types import ChatCompletion
 

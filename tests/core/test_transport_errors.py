@@ -8,7 +8,7 @@ import ssl
 import httpx
 import pytest
 
-from homing.core.transport_errors import connection_failure, redirect_target, stream_failure, truncated
+from homing.core.errors.transport_errors import connection_failure, redirect_target, stream_failure, truncated
 from homing.errors import (
     APIConnectionError,
     APIResponseValidationError,

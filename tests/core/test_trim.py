@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.encode import encode_message
-from homing.core.pending_turn import PendingTurn, check_undo, turn_number
-from homing.core.prompt_size import BYTES_PER_TOKEN, MEDIA_WEIGHT, weigh
-from homing.core.server_errors import status_error
-from homing.core.telemetry import PreviousTurn, Telemetry
-from homing.core.transcript import Transcript, Turn, make_turn, user_message
-from homing.core.trim import Trim
+from homing.core.conversation.pending_turn import PendingTurn, check_undo, turn_number
+from homing.core.conversation.prompt_size import BYTES_PER_TOKEN, MEDIA_WEIGHT, weigh
+from homing.core.conversation.transcript import Transcript, Turn, make_turn, user_message
+from homing.core.conversation.trim import Trim
+from homing.core.errors.server_errors import status_error
+from homing.core.telemetry.measurements import PreviousTurn, Telemetry
+from homing.core.text.encode import encode_message
 from homing.errors import ConfigurationError, ContextWindowExceeded
 
 

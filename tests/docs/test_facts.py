@@ -11,22 +11,17 @@ from pathlib import Path
 import pytest
 
 from homing import errors
-from homing.core import (
-    accumulator,
-    affinity,
-    browser_events,
-    fast_heads,
-    retry,
-    server_errors,
-    sse,
-    telemetry,
-    timers,
-    tool_calls,
-)
-from homing.core.environment import COLD_START_TIMEOUT, MAX_RESPONSE_BYTES
-from homing.core.hooks import Hooks, Retrying
-from homing.core.telemetry import Telemetry
-from homing.core.timers import Timeout
+from homing._http import fast_heads
+from homing.core.affinity import strategies as affinity
+from homing.core.errors import server_errors
+from homing.core.request.environment import COLD_START_TIMEOUT, MAX_RESPONSE_BYTES
+from homing.core.retry import policy, timers
+from homing.core.retry.timers import Timeout
+from homing.core.streaming import accumulator, sse, tool_calls
+from homing.core.telemetry import measurements
+from homing.core.telemetry.hooks import Hooks, Retrying
+from homing.core.telemetry.measurements import Telemetry
+from homing.integrations import _browser_events
 from homing.integrations.fastapi import LINGER
 from homing.types import events
 
@@ -120,7 +115,7 @@ def test_the_numbers_of_what_happens_when_are_the_code_s() -> None:
     assert f"`GapTimeout` after {timers.GAP:g} s" in table
     assert f"`SilenceTimeout` after {timers.SILENCE:g} s" in table
     assert f"after {COLD_START_TIMEOUT / 60:g} minutes `ColdStartTimeout`" in table
-    assert retry.SATURATED_AFTER == retry.MAX_RETRIES == 2
+    assert policy.SATURATED_AFTER == policy.MAX_RETRIES == 2
     assert "after two refusals one attempt goes without the key" in table
     assert "two more tries with pauses at random" in table
 
@@ -129,16 +124,16 @@ def test_every_measurement_and_verdict_is_in_the_tables() -> None:
     described = rows(page("affinity.md")).keys()
     properties = {name for name, value in vars(Telemetry).items() if isinstance(value, property)}
     assert {field.name for field in dataclasses.fields(Telemetry)} | properties <= described
-    assert {*typing.get_args(telemetry.Verdict)} <= described
+    assert {*typing.get_args(measurements.Verdict)} <= described
 
 
 def test_every_event_for_browsers_is_in_the_table_and_heard_by_the_page() -> None:
     described = rows(page("chatbot.md").partition("## A reply that outlives")[0]).keys()
-    listed = set(re.findall(r"^    (\w+) ", browser_events.__doc__ or "", re.MULTILINE))
+    listed = set(re.findall(r"^    (\w+) ", _browser_events.__doc__ or "", re.MULTILINE))
     script = (DOCS.parent / "examples" / "chatbot" / "static" / "api.js").read_text()
     heard = set(re.findall(r'"(\w+)"', re.findall(r"for \(const kind of \[(.*?)\]", script)[0]))
     assert described == listed == heard
-    assert f"a comment every {browser_events.KEEP_ALIVE_EVERY:g} s" in prose("chatbot.md")
+    assert f"a comment every {_browser_events.KEEP_ALIVE_EVERY:g} s" in prose("chatbot.md")
     assert f"nobody has followed for {LINGER:g} s" in prose("chatbot.md")
 
 
@@ -148,12 +143,12 @@ def test_every_strategy_is_in_the_table() -> None:
 
 
 def test_the_numbers_are_the_code_s() -> None:
-    assert f"{telemetry.WARM_SHARE:.0%}".replace("%", " %") in prose("affinity.md")
+    assert f"{measurements.WARM_SHARE:.0%}".replace("%", " %") in prose("affinity.md")
     assert f"the first {affinity.FORK_SIBLINGS} the conversation's" in prose("affinity.md")
     assert f"up to {affinity.MAX_KEY} printable" in prose("affinity.md")
     cold = page("cold-starts.md")
     assert f"| {COLD_START_TIMEOUT:g} s; 0: do not wait |" in cold
-    assert f"| {retry.MAX_RETRIES} more tries; pauses at random up to {retry.FIRST_BACKOFF:g}, 1" in cold
-    assert f"2 … {retry.MAX_BACKOFF:g} s, `Retry-After`" in cold
-    assert f"`Retry-After` honoured up to {retry.RETRY_AFTER_CAP:g} s" in cold
-    assert ", ".join(str(status) for status in sorted(retry.TRANSIENT_STATUSES)[:-1]) in cold
+    assert f"| {policy.MAX_RETRIES} more tries; pauses at random up to {policy.FIRST_BACKOFF:g}, 1" in cold
+    assert f"2 … {policy.MAX_BACKOFF:g} s, `Retry-After`" in cold
+    assert f"`Retry-After` honoured up to {policy.RETRY_AFTER_CAP:g} s" in cold
+    assert ", ".join(str(status) for status in sorted(policy.TRANSIENT_STATUSES)[:-1]) in cold

@@ -18,7 +18,7 @@ from homing import (
     ContextWindowExceeded,
     InternalServerError,
 )
-from homing.core.server_errors import status_error
+from homing.core.errors.server_errors import status_error
 from homing_server.local import Edge
 
 from .conftest import CONTEXT, MAX_QUEUED, MAX_RUNNING, PLAIN

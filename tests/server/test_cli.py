@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from homing.cli.app import homing
 from homing.cli.changes import parse_changes
 from homing.cli.deploy import costs, usage
-from homing.core.environment import COLD_START_TIMEOUT
+from homing.core.request.environment import COLD_START_TIMEOUT
 from homing_server.engine import command
 from homing_server.local import Edge
 from homing_server.settings import ServerSettings

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 import anyio.from_thread
 import httpx
 
-from homing._async.transport import AsyncTransport
-from homing._sync.transport import Transport
-from homing.core.request_control import EXTENSION, RequestControl
+from homing._http._async.transport import AsyncTransport
+from homing._http._sync.transport import Transport
+from homing._http.request_control import EXTENSION, RequestControl
 
 T = TypeVar("T")
 

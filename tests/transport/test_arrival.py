@@ -13,8 +13,8 @@ import anyio
 import httpcore
 import pytest
 
-from homing._sockets.asyncio import Arrival, connect
-from homing._sockets.base import AsyncSocket
+from homing._http._sockets.asyncio import Arrival, connect
+from homing._http._sockets.base import AsyncSocket
 
 SAID: contextvars.ContextVar[str] = contextvars.ContextVar("said", default="nothing")
 PATIENCE = 10.0

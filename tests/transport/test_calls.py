@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from homing.core.request_control import Aborted, RequestControl
+from homing._http.request_control import Aborted, RequestControl
 
 from .ends import OURS, Background, End, request
 from .peers import CHUNKED, END, PATIENCE, Peer, Server, answer, chunk

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import httpx
 import pytest
 
-from homing._async.transport import AsyncTransport
+from homing._http._async.transport import AsyncTransport
 
 from .ends import BACKENDS
 from .peers import CHUNKED, END, PATIENCE, Peer, Server, answer, chunk

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core import chunked
-from homing.core.chunked import LAST_CHUNK, ChunkedDecoder, HeadEnd
-from homing.core.transport_policy import CHUNKED, UNTIL_CLOSE, body_framing
+from homing._http import chunked
+from homing._http.chunked import LAST_CHUNK, ChunkedDecoder, HeadEnd
+from homing._http.policy import CHUNKED, UNTIL_CLOSE, body_framing
 
 
 def encode(chunks: list[bytes]) -> bytes:

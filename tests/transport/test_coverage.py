@@ -9,9 +9,9 @@ import httpcore
 import httpx
 import pytest
 
-from homing._sync.transport import Transport
-from homing.core.request_control import EXTENSION
-from homing.core.transport_policy import SOCKET_OPTIONS, as_httpx_error, covers, keepalive_options, origin_of
+from homing._http._sync.transport import Transport
+from homing._http.policy import SOCKET_OPTIONS, as_httpx_error, covers, keepalive_options, origin_of
+from homing._http.request_control import EXTENSION
 from homing.errors import ConfigurationError
 
 PROXY = "http://proxy:3128"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.fast_heads import ResponseHead, plain_request, plain_response
-from homing.core.transport_policy import CHUNKED, UNTIL_CLOSE, body_framing
+from homing._http.fast_heads import ResponseHead, plain_request, plain_response
+from homing._http.policy import CHUNKED, UNTIL_CLOSE, body_framing
 
 REQUEST = h11.Request(method="POST", target="/", headers=[("Host", "a"), ("Content-Length", "0")])
 

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import trustme
 
-from homing._async.transport import AsyncTransport
-from homing._sync.transport import Transport
-from homing.core.request_control import RequestControl
-from homing.core.transport_policy import KEEPALIVE_EXPIRY, STALE_NOTICE, numeric
+from homing._http._async.transport import AsyncTransport
+from homing._http._sync.transport import Transport
+from homing._http.policy import KEEPALIVE_EXPIRY, STALE_NOTICE, numeric
+from homing._http.request_control import RequestControl
 from homing.errors import ConfigurationError
 
 from .ends import OURS, Background, End, request

@@ -9,10 +9,10 @@ import anyio
 import httpx
 import pytest
 
-from homing._async.minimal_client import AsyncMinimalClient
-from homing._async.transport import AsyncTransport
-from homing._sync.minimal_client import MinimalClient
-from homing._sync.transport import Transport
+from homing._http._async.minimal_client import AsyncMinimalClient
+from homing._http._async.transport import AsyncTransport
+from homing._http._sync.minimal_client import MinimalClient
+from homing._http._sync.transport import Transport
 
 from .peers import Server, answer
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from homing.core.pool import Pool, PoolRequest
+from homing._http.pool import Pool, PoolRequest
 
 HERE = ("http", "here", 80)
 THERE = ("http", "there", 80)

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import Unpack, assert_type
 
-from homing.core.chunks import STREAM_END, StreamEnd, parse_event, parse_response
-from homing.core.sse import Event
-from homing.core.structured_output import parse_completion
+from homing.core.streaming.chunks import STREAM_END, StreamEnd, parse_event, parse_response
+from homing.core.streaming.sse import Event
+from homing.core.streaming.structured_output import parse_completion
 from homing.types import (
     ChatCompletion,
     ChatCompletionChunk,

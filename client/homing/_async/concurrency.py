@@ -15,13 +15,13 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 
-from .._sockets.runs import on_this_run, running_trio
-from ..core.request_control import Aborted, Expired, RequestControl, shutdown_socket, socket_of
-from ..core.timers import LATE_GRACE
+from .._http._sockets.runs import on_this_run, running_trio
+from .._http.request_control import Aborted, Expired, RequestControl, shutdown_socket, socket_of
+from ..core.retry.timers import LATE_GRACE
 
 if TYPE_CHECKING:
-    from ..core.tool_run import ToolInvocation
-    from ..core.tools import Tool
+    from ..core.tools.definitions import Tool
+    from ..core.tools.run import ToolInvocation
     from ..stores.base import AsyncStore, Store
 
     AnyStore = Store | AsyncStore

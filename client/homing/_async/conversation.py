@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
-from ..core.accumulator import Accumulator
-from ..core.affinity import check_key, fork_keys, new_key
-from ..core.completion_request import chat_request, check_turn, split_call_options
-from ..core.conversation_settings import ConversationSettings
-from ..core.environment import check_mapping
-from ..core.pending_turn import PendingTurn
-from ..core.redact import protect_secrets
-from ..core.response_format import check_model
-from ..core.tool_results import Submission, ToolResults, as_tool_calls, pending_calls
-from ..core.tool_run import LIMITS, ToolRun, check_count
-from ..core.tools import ToolLike, definitions, tool_list
-from ..core.transcript import Content, Transcript, Turn, user_message
-from ..core.trim import Trim
+from ..core.affinity.strategies import check_key, fork_keys, new_key
+from ..core.conversation.pending_turn import PendingTurn
+from ..core.conversation.settings import ConversationSettings
+from ..core.conversation.transcript import Content, Transcript, Turn, user_message
+from ..core.conversation.trim import Trim
+from ..core.request.completion import chat_request, check_turn, split_call_options
+from ..core.request.environment import check_mapping
+from ..core.request.response_format import check_model
+from ..core.secrets.redact import protect_secrets
+from ..core.streaming.accumulator import Accumulator
+from ..core.tools.definitions import ToolLike, definitions, tool_list
+from ..core.tools.results import Submission, ToolResults, as_tool_calls, pending_calls
+from ..core.tools.run import LIMITS, ToolRun, check_count
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ..types import ChatCompletionMessageToolCall

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core.conversation_settings import ConversationSettings
-from ..core.sync_state import PendingCommit, SyncState
-from ..core.transcript import Turn
+from ..core.conversation.settings import ConversationSettings
+from ..core.conversation.sync_state import PendingCommit, SyncState
+from ..core.conversation.transcript import Turn
 from ..errors import HomingError, StoreError, VersionConflict
 from ..stores.base import StoredConversation
 from ..stores.rules import checked_id

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..core.request import Request
-from ..core.request_control import Aborted
-from ..core.timers import Timeout
+from .._http.request_control import Aborted
+from ..core.request.request import Request
+from ..core.retry.timers import Timeout
 from .attempt import AsyncAttempt, AsyncEndpoint
 
 DRAW_TIMEOUT = 2.0

@@ -9,7 +9,7 @@ import httpx
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
-from ..core.redact import protect_secrets
+from ..core.secrets.redact import protect_secrets
 from ..errors import APIError
 from ..types import ChatCompletion
 from .stream import AsyncStream

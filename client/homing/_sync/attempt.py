@@ -9,20 +9,27 @@ from dataclasses import dataclass
 
 import httpx
 
-from ..core.cookies import exclude_our_cookies, without
-from ..core.interrupts import raise_interrupt
-from ..core.options import Options
-from ..core.redact import Secrets, redacted_response, secrets_in
-from ..core.request import Request
-from ..core.request_control import EXTENSION, Aborted, Expired, RequestControl
-from ..core.server_errors import MAX_ERROR_BODY, invalid_response, is_error, status_error, stream_error
-from ..core.telemetry import replica_of
-from ..core.timers import Timers
-from ..core.transport_errors import MAX_REDIRECTS, REDIRECTS, connection_failure, redirect_target, shown_host, too_large
+from .._http._sync.body import Body, Pieces
+from .._http._sync.transport import BODY
+from .._http.request_control import EXTENSION, Aborted, Expired, RequestControl
+from ..core.affinity.cookies import exclude_our_cookies, without
+from ..core.errors.server_errors import MAX_ERROR_BODY, invalid_response, is_error, status_error, stream_error
+from ..core.errors.transport_errors import (
+    MAX_REDIRECTS,
+    REDIRECTS,
+    connection_failure,
+    redirect_target,
+    shown_host,
+    too_large,
+)
+from ..core.process.interrupts import raise_interrupt
+from ..core.request.options import Options
+from ..core.request.request import Request
+from ..core.retry.timers import Timers
+from ..core.secrets.redact import Secrets, redacted_response, secrets_in
+from ..core.telemetry.measurements import replica_of
 from ..errors import APIError, APIResponseValidationError, ConfigurationError
-from .body import Body, Pieces
 from .concurrency import CallGuard, shielded
-from .transport import BODY
 
 DRAIN = 1.0
 """Seconds to wait, after ``[DONE]``, for the last bytes of the body, so that the connection can be used again."""

@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterable
 
 import httpx
 
-from ..core.accumulator import Accumulator
-from ..core.attempts import Broken, CallBudget, Deliver, Effect, Hold, Result, Send, attempts, cause_of
-from ..core.call_trace import CallTrace
-from ..core.chunks import M, parse_response
-from ..core.completion_request import first_model
-from ..core.hooks import call_hook, logger, report_retry, report_wait
-from ..core.interrupts import raise_interrupt
-from ..core.readiness import Waiter
-from ..core.redact import strip_secrets
-from ..core.request import Request
-from ..core.request_control import Aborted
-from ..core.resume import failed_to_resume, not_resumed, veto
-from ..core.resume_style import owner_of
-from ..core.resumed_usage import ResumedUsage
-from ..core.resumption import Resumption
-from ..core.splice import NotContinued
-from ..core.stream_decoder import Item, Mode, StreamDecoder
-from ..core.telemetry import Stopwatch, Telemetry, note_usage, replica_of
-from ..core.transport_errors import stream_failure
+from .._http.request_control import Aborted
+from ..core.errors.transport_errors import stream_failure
+from ..core.process.interrupts import raise_interrupt
+from ..core.request.call_trace import CallTrace
+from ..core.request.completion import first_model
+from ..core.request.request import Request
+from ..core.request.resume_style import owner_of
+from ..core.resume.resumption import Resumption
+from ..core.resume.rules import failed_to_resume, not_resumed, veto
+from ..core.retry.attempts import Broken, CallBudget, Deliver, Effect, Hold, Result, Send, attempts, cause_of
+from ..core.retry.readiness import Waiter
+from ..core.secrets.redact import strip_secrets
+from ..core.streaming.accumulator import Accumulator
+from ..core.streaming.chunks import M, parse_response
+from ..core.streaming.decoder import Item, Mode, StreamDecoder
+from ..core.streaming.splice import NotContinued
+from ..core.telemetry.hooks import call_hook, logger, report_retry, report_wait
+from ..core.telemetry.measurements import Stopwatch, Telemetry, note_usage, replica_of
+from ..core.telemetry.resumed_usage import ResumedUsage
 from ..errors import APIConnectionError, APIError, APIStatusError, HomingError, StreamInterrupted
 from ..types import ChatCompletion, ModelList
 from .attempt import Attempt, Endpoint

@@ -11,34 +11,34 @@ from urllib.request import getproxies
 import httpx
 from typing_extensions import Self, Unpack
 
-from ..core.accumulator import Accumulator
-from ..core.environment import MAX_RESPONSE_BYTES, ApiKey, ProxyToken
-from ..core.fork import renew_after_fork
-from ..core.hooks import Hooks
-from ..core.interrupts import import_uninterrupted
-from ..core.not_given import NOT_GIVEN, NotGiven
-from ..core.options import AffinityChoice, OptionChanges, Options
-from ..core.placement import Placement
-from ..core.readiness import Ready
-from ..core.redact import SecretMapping, protect_secrets
-from ..core.request import Request
-from ..core.resume_style import ResumeChoice
-from ..core.retry import RetryPolicy
-from ..core.telemetry import Totals
-from ..core.timers import Timeout
-from ..core.transport_policy import covers, with_proxies
+from .._http._sync.minimal_client import MinimalClient
+from .._http._sync.transport import Transport
+from .._http.policy import covers, with_proxies
+from ..core.affinity.placement import Placement
+from ..core.process.fork import renew_after_fork
+from ..core.process.interrupts import import_uninterrupted
+from ..core.request.environment import MAX_RESPONSE_BYTES, ApiKey, ProxyToken
+from ..core.request.options import AffinityChoice, OptionChanges, Options
+from ..core.request.request import Request
+from ..core.request.resume_style import ResumeChoice
+from ..core.retry.policy import RetryPolicy
+from ..core.retry.readiness import Ready
+from ..core.retry.timers import Timeout
+from ..core.secrets.redact import SecretMapping, protect_secrets
+from ..core.streaming.accumulator import Accumulator
+from ..core.telemetry.hooks import Hooks
+from ..core.telemetry.measurements import Totals
 from ..errors import ConfigurationError, HomingError
+from ..types.not_given import NOT_GIVEN, NotGiven
 from .attempt import Endpoint
 from .call import Call
 from .completions import Chat
 from .dropped import close_dropped
-from .minimal_client import MinimalClient
 from .models import Models
-from .transport import Transport
 from .turn_lock import TurnLocks
 
 if TYPE_CHECKING:
-    from ..core.trim import Trim
+    from ..core.conversation.trim import Trim
     from ..types.params import DefaultParams
     from .concurrency import AnyStore
     from .conversation import Conversation

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
-from ..core.accumulator import Accumulator
-from ..core.completion_request import chat_request, choices_asked_for, split_call_options
-from ..core.encode import message_list
-from ..core.interrupts import import_uninterrupted
-from ..core.not_given import NOT_GIVEN, NotGiven
-from ..core.options import AffinityChoice
-from ..core.redact import as_secret_mapping, protect_secrets
-from ..core.response_format import check_model
-from ..core.resume_style import ResumeChoice
-from ..core.timers import Timeout
+from ..core.process.interrupts import import_uninterrupted
+from ..core.request.completion import chat_request, choices_asked_for, split_call_options
+from ..core.request.options import AffinityChoice
+from ..core.request.response_format import check_model
+from ..core.request.resume_style import ResumeChoice
+from ..core.retry.timers import Timeout
+from ..core.secrets.redact import as_secret_mapping, protect_secrets
+from ..core.streaming.accumulator import Accumulator
+from ..core.text.encode import message_list
 from ..types import ChatCompletion
+from ..types.not_given import NOT_GIVEN, NotGiven
 from .call import Call
 from .raw_response import RawCompletions
 from .stream import ChatStream, Stream
@@ -189,8 +189,8 @@ class Completions:
         the token limit, `ContentFilterFinishReasonError`, and `APIResponseValidationError` when the
         model's text does not fit.
         """
-        import_uninterrupted("homing.core.structured_output")
-        from ..core.structured_output import parse_completion  # few need it, and it builds models
+        import_uninterrupted("homing.core.streaming.structured_output")
+        from ..core.streaming.structured_output import parse_completion  # few need it, and it builds models
 
         protect_secrets(params)
         check_model(response_format)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from ..core.request_control import Aborted, RequestControl, Expired, shutdown_socket
-from ..core.timers import LATE_GRACE
-from ..core.interrupts import DeferredSignals, raise_interrupt
+from .._http.request_control import Aborted, RequestControl, Expired, shutdown_socket
+from ..core.retry.timers import LATE_GRACE
+from ..core.process.interrupts import DeferredSignals, raise_interrupt
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ..core.tool_run import ToolInvocation
-    from ..core.tools import Tool
+    from ..core.tools.run import ToolInvocation
+    from ..core.tools.definitions import Tool
     from ..stores.base import Store
 
     AnyStore = Store

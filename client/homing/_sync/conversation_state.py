@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.conversation_settings import ConversationSettings
-from ..core.hooks import logger
-from ..core.markdown import sanitize_markdown
-from ..core.pending_turn import check_undo
-from ..core.telemetry import Totals
-from ..core.transcript import Transcript, Turn
+from ..core.conversation.pending_turn import check_undo
+from ..core.conversation.settings import ConversationSettings
+from ..core.conversation.transcript import Transcript, Turn
+from ..core.telemetry.hooks import logger
+from ..core.telemetry.measurements import Totals
+from ..core.text.markdown import sanitize_markdown
 from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
 from ..reply import Reply
 from .concurrency import defer_signals, run_to_completion

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..core.hooks import logger
-from ..core.interrupts import raise_interrupt
+from ..core.process.interrupts import raise_interrupt
+from ..core.telemetry.hooks import logger
 
 if TYPE_CHECKING:
     from .stream import ItemStream

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.request import Request
+from ..core.request.request import Request
 from ..types import ModelList
 
 if TYPE_CHECKING:

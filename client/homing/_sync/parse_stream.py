@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..core.pending_turn import PromptPlan
-from ..core.stream_decoder import Item
-from ..core.structured_output import repair_message
-from ..core.transcript import Turn, assistant_message, user_message
+from ..core.conversation.pending_turn import PromptPlan
+from ..core.conversation.transcript import Turn, assistant_message, user_message
+from ..core.streaming.decoder import Item
+from ..core.streaming.structured_output import repair_message
 from ..errors import HomingError
 from ..reply import Reply
 from .rounds import Rounds

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from ..core.encode import encode_message
-from ..core.hooks import call_hook, logger
-from ..core.interrupts import raise_interrupt
-from ..core.mutex import LOOK_AGAIN
-from ..core.pending_turn import PendingTurn, PromptPlan
-from ..core.request_control import Aborted
-from ..core.stream_decoder import Mode
-from ..core.structured_output import parsed_reply
-from ..core.telemetry import judge
-from ..core.tool_results import with_ids
-from ..core.transcript import INTERRUPTED, Turn, assistant_message, make_turn
+from .._http.request_control import Aborted
+from ..core.conversation.pending_turn import PendingTurn, PromptPlan
+from ..core.conversation.transcript import INTERRUPTED, Turn, assistant_message, make_turn
+from ..core.process.interrupts import raise_interrupt
+from ..core.process.mutex import LOOK_AGAIN
+from ..core.streaming.decoder import Mode
+from ..core.streaming.structured_output import parsed_reply
+from ..core.telemetry.hooks import call_hook, logger
+from ..core.telemetry.measurements import judge
+from ..core.text.encode import encode_message
+from ..core.tools.results import with_ids
 from ..errors import APIError, ContextWindowExceeded, HomingError
 from ..reply import Reply
 from ..types import ChatCompletion

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..core.hooks import call_hook
-from ..core.pending_turn import PromptPlan
-from ..core.stream_decoder import Item, Mode
-from ..core.telemetry import Telemetry, judge, sum_rounds
-from ..core.token_usage import with_total_usage
-from ..core.transcript import Turn
+from ..core.conversation.pending_turn import PromptPlan
+from ..core.conversation.transcript import Turn
+from ..core.streaming.decoder import Item, Mode
+from ..core.telemetry.hooks import call_hook
+from ..core.telemetry.measurements import Telemetry, judge, sum_rounds
+from ..core.telemetry.token_usage import with_total_usage
 from ..errors import HomingError
 from ..reply import Reply
 from ..types.events import Finished

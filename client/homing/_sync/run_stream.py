@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.control_characters import one_line
-from ..core.hooks import logger
-from ..core.pending_turn import PendingTurn, PromptPlan
-from ..core.stream_decoder import Item
-from ..core.tool_results import Submission
-from ..core.tool_run import ToolInvocation, ToolRun, later_choice, name_of
-from ..core.transcript import Turn
+from ..core.conversation.pending_turn import PendingTurn, PromptPlan
+from ..core.conversation.transcript import Turn
+from ..core.streaming.decoder import Item
+from ..core.telemetry.hooks import logger
+from ..core.text.control_characters import one_line
+from ..core.tools.results import Submission
+from ..core.tools.run import ToolInvocation, ToolRun, later_choice, name_of
 from ..reply import Reply, RunReply
 from ..types import ChatCompletion
 from ..types.events import Finished

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..core.affinity import strategy_for
-from ..core.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
-from ..core.cookies import CookieStore
-from ..core.hooks import call_hook, logger
-from ..core.readiness import Readiness, Waiter
-from ..core.sdk_requests import (
+from ..core.affinity.cookies import CookieStore
+from ..core.affinity.strategies import strategy_for
+from ..core.retry.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
+from ..core.retry.readiness import Readiness, Waiter
+from ..core.telemetry.hooks import call_hook, logger
+from ..errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
+from ..integrations._sdk_requests import (
     READ_STATUSES,
     SDKSettings,
     apply_affinity,
@@ -23,7 +24,6 @@ from ..core.sdk_requests import (
     retryable_error,
     translate_error,
 )
-from ..errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
 from .concurrency import WakeEvent
 
 

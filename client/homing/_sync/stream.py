@@ -11,9 +11,9 @@ import httpx
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from ..core.fork import renew_after_fork
-from ..core.interrupts import import_uninterrupted
-from ..core.stream_decoder import Item, Mode
+from ..core.process.fork import renew_after_fork
+from ..core.process.interrupts import import_uninterrupted
+from ..core.streaming.decoder import Item, Mode
 from ..errors import APIError, HomingError
 from ..types import ChatCompletion, ChatCompletionChunk
 from ..types.events import ContentDelta, StreamEvent
@@ -200,8 +200,8 @@ class ChatStream(ItemStream[StreamEvent]):
         completion = self.current_completion_snapshot
         if self._response_format is None:
             return completion
-        import_uninterrupted("homing.core.structured_output")
-        from ..core.structured_output import parse_completion  # few need it, and it builds models
+        import_uninterrupted("homing.core.streaming.structured_output")
+        from ..core.streaming.structured_output import parse_completion  # few need it, and it builds models
 
         parsed: ParsedChatCompletion[Any] = parse_completion(completion, self._response_format)
         return parsed

@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary, ref
 
-from ..core.fork import renew_after_fork
-from ..core.mutex import Claim, Mutex
-from ..core.request_control import Aborted
-from ..core.retry import wait_exceeded
+from .._http.request_control import Aborted
+from ..core.process.fork import renew_after_fork
+from ..core.process.mutex import Claim, Mutex
+from ..core.retry.policy import wait_exceeded
 from ..errors import ConversationBusy
 from .concurrency import WakeEvent, current_runner
 

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from homing.errors import HomingError
 
-from ..core.control_characters import strip_controls
+from ..core.text.control_characters import strip_controls
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     # name: (module:attribute, what `homing --help` says)

@@ -25,7 +25,7 @@ from homing import (
     Reply,
 )
 
-from ..core.control_characters import one_line
+from ..core.text.control_characters import one_line
 from .checks import (
     Check,
     judge_affinity,

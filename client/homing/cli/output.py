@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from ..core.control_characters import one_line, strip_controls
+from ..core.text.control_characters import one_line, strip_controls
 
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n]")
 

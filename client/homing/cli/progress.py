@@ -7,7 +7,7 @@ from typing import TextIO
 
 from homing import Waiting
 
-from ..core.control_characters import one_line
+from ..core.text.control_characters import one_line
 
 QUIET = 5.0
 """Seconds between two lines where the output is no terminal: enough to see that it lives."""

@@ -9,7 +9,7 @@ import click
 
 from homing import APIStatusError, ColdStartTimeout, HomingError
 
-from ..core.control_characters import one_line
+from ..core.text.control_characters import one_line
 from .connection import Server, server_options
 from .output import say, say_json
 

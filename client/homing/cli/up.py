@@ -19,7 +19,7 @@ from homing.errors import ConfigurationError
 from homing_server.local import Edge, EdgeSettings, EngineSettings, ProxyToken, Record, SGLangSettings
 from homing_server.local.hosts import bare, is_loopback
 
-from ..core.control_characters import one_line
+from ..core.text.control_characters import one_line
 from .output import say
 
 _STAND_IN = "A development stand-in for Modal's edge, not a production router."

@@ -25,8 +25,12 @@ import anyio
 
 from .._async.reply_stream import AsyncReplyStream
 from .._async.stream import AsyncChatStream
-from ..core.affinity import check_key
-from ..core.browser_events import (
+from ..core.affinity.strategies import check_key
+from ..core.conversation.transcript import INTERRUPTED
+from ..core.telemetry.hooks import logger
+from ..core.telemetry.measurements import Telemetry
+from ..errors import ConfigurationError, HomingError
+from ._browser_events import (
     KEEP_ALIVE,
     KEEP_ALIVE_EVERY,
     Frame,
@@ -38,10 +42,6 @@ from ..core.browser_events import (
     merged,
     number_after,
 )
-from ..core.hooks import logger
-from ..core.telemetry import Telemetry
-from ..core.transcript import INTERRUPTED
-from ..errors import ConfigurationError, HomingError
 
 try:
     from starlette.responses import StreamingResponse

@@ -32,9 +32,9 @@ import anyio.to_thread
 import httpx
 import tenacity
 
-from ..core.environment import ProxyToken, resolve_base_url, resolve_credentials
-from ..core.redact import Secrets, redacted_response, secrets_in, secrets_of, strip_secrets
-from ..core.transport_policy import with_proxies
+from .._http.policy import with_proxies
+from ..core.request.environment import ProxyToken, resolve_base_url, resolve_credentials
+from ..core.secrets.redact import Secrets, redacted_response, secrets_in, secrets_of, strip_secrets
 from ..errors import APIConnectionError, APIResponseValidationError, APIStatusError, ConfigurationError
 
 if TYPE_CHECKING:

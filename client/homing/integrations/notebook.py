@@ -24,9 +24,9 @@ from .._async.run_stream import AsyncRunStream
 from .._sync.conversation import Conversation
 from .._sync.reply_stream import ReplyStream
 from .._sync.run_stream import RunStream
-from ..core.markdown_view import LiveMarkdown, turns_table
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
+from ._markdown_view import LiveMarkdown, turns_table
 
 P = TypeVar("P")
 

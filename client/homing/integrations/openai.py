@@ -25,13 +25,13 @@ from typing import Any, Literal
 
 from .._async.sdk_transport import AsyncRequestRouter, async_transport
 from .._sync.sdk_transport import RequestRouter, transport
-from ..core.affinity import check_key, new_key
-from ..core.cookies import ReadOnlyJar
-from ..core.environment import ProxyToken
-from ..core.hooks import Hooks
-from ..core.options import AffinityChoice, resolve_affinity
-from ..core.sdk_requests import SDKSettings
+from ..core.affinity.cookies import ReadOnlyJar
+from ..core.affinity.strategies import check_key, new_key
+from ..core.request.environment import ProxyToken
+from ..core.request.options import AffinityChoice, resolve_affinity
+from ..core.telemetry.hooks import Hooks
 from ..errors import ConfigurationError
+from ._sdk_requests import SDKSettings
 
 Library = Literal["httpx", "httpx2"]
 

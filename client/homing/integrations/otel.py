@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..core.hooks import Called, Calling, Hooks
+from ..core.telemetry.hooks import Called, Calling, Hooks
 from ..errors import APIStatusError, ConfigurationError
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from typing_extensions import Required, TypedDict
 
 if TYPE_CHECKING:
-    from ..core.not_given import NotGiven
-    from ..core.options import AffinityChoice
-    from ..core.resume_style import ResumeChoice
-    from ..core.timers import Timeout
-    from ..core.tool_run import OnToolError
-    from ..core.tools import Tool
+    from ..core.request.options import AffinityChoice
+    from ..core.request.resume_style import ResumeChoice
+    from ..core.retry.timers import Timeout
+    from ..core.tools.definitions import Tool
+    from ..core.tools.run import OnToolError
+    from .not_given import NotGiven
 
 # ---- tools --------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from homing.core.control_characters import strip_controls
+from homing.core.text.control_characters import strip_controls
 from homing.errors import ConfigurationError, HomingError
 
 SGLANG_VERSION = "0.5.23"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from homing.core.control_characters import strip_controls
+from homing.core.text.control_characters import strip_controls
 from homing.errors import HomingError
 from homing_server.process import Engine, EngineDied, EngineError, EngineHung
 

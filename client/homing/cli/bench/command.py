@@ -18,7 +18,7 @@ import click
 
 from homing import AsyncClient, HeaderAffinity, Hooks
 
-from ...core.control_characters import one_line
+from ...core.text.control_characters import one_line
 from ..changes import parse_changes
 from ..connection import Server, server_argument
 from ..output import columns, say

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Markdown
 from rich.segment import Segment
 
-from ...core.control_characters import strip_controls
+from ...core.text.control_characters import strip_controls
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
 """As rich's own, but for HTML: rich leaves it out, and a model's answer about HTML would have holes."""

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from homing import APIError, Conversation, HomingError, Reply, ReplyStream
 
-from ...core.control_characters import strip_controls
+from ...core.text.control_characters import strip_controls
 from ..output import columns
 from ..progress import WaitLine
 from .reading import read, remarks

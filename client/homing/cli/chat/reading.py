@@ -10,7 +10,7 @@ from typing import Any
 
 from homing import Reply, ReplyStream, Telemetry, Waiting
 
-from ...core.control_characters import one_line
+from ...core.text.control_characters import one_line
 
 
 def read(

@@ -20,7 +20,7 @@ try:
 except ImportError:
     raise ConfigurationError("homing chat needs rich at a terminal: pip install 'homing[cli]', or --plain") from None
 
-from ...core.control_characters import strip_controls
+from ...core.text.control_characters import strip_controls
 from ..output import columns
 from ..progress import told
 from .markdown import Block, blocks, split_finished

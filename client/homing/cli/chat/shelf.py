@@ -16,7 +16,7 @@ from homing.errors import ConfigurationError
 from homing.stores import ConversationSummary, MemoryStore, SQLiteStore, Store
 from homing.stores.base import MAX_PAGE
 
-from ...core.control_characters import strip_controls
+from ...core.text.control_characters import strip_controls
 
 TITLE = 48
 """Characters of a first question that name its conversation: one line of a list."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from homing import Conversation, HomingError, Reply, ReplyStream, StoreError
 from homing.errors import ConfigurationError
 
-from ...core.control_characters import strip_controls
+from ...core.text.control_characters import strip_controls
 from .shelf import Shelf, entitle, listing, summaries
 
 COMMANDS: Mapping[str, str] = {

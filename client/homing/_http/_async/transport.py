@@ -1,0 +1,280 @@
+"""An httpx transport for talking to one's own servers: many streams, few origins, HTTP/1.1.
+
+httpx's own transport scans its connections for every request and spends more on an HTTP chunk
+than the rest of a client on the event in it. This one keeps h11 and httpcore's connections,
+and replaces the pool and the way of the bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpcore
+import httpx
+
+from ...core.process.fork import renew_after_fork
+from ...errors import ConfigurationError
+from ..policy import KEEPALIVE_EXPIRY, STALE_NOTICE, as_httpx_error, check_limits, origin_of
+from ..pool import Origin, Pool, PoolRequest
+from ..request_control import EXTENSION, Aborted, RequestControl
+from .body import AsyncBody
+from .connection import AsyncConnection, AsyncReceivedHead
+from .network import AsyncWaiter, connect, current_run, is_over
+
+LOOK_FOR_ROOM = 1.0
+"""Seconds after which a request that waits for one of ``max_connections`` looks again: a response that was
+collected instead of closed makes room without telling anybody."""
+
+BODY = "homing.body"
+"""Key of the `AsyncBody` in ``httpx.Response.extensions``: httpx wraps ``response.stream``."""
+
+
+class AsyncTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 over TCP and TLS, for `httpx.AsyncClient`.
+
+    ``verify``, ``cert`` and ``trust_env`` are httpx's and concern certificates only: proxies are
+    not for this transport (`homing._http.policy.covers` tells when to use httpx's own).
+    ``max_connections``: None, no limit. ``keepalive_expiry``: seconds, 4, a second less than
+    SGLang's server waits. ``clock`` counts the seconds of idle connections.
+
+    A request whose connection had been closed by the server before it arrived is sent once
+    more, on a new connection, if its body can be. ``request.extensions["homing.control"]`` may
+    hold a `RequestControl`; without one everything is as httpx documents it.
+
+    Raises httpx's transport errors, `Aborted` (one of them) after `RequestControl.abort`, and
+    `ConfigurationError` when used from a second event loop while the first still runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: Any = None,
+        trust_env: bool = True,
+        max_connections: int | None = None,
+        keepalive_expiry: float = KEEPALIVE_EXPIRY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_limits(max_connections, keepalive_expiry)
+        self._make_context = functools.partial(httpx.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env)
+        # The default takes 20 ms to load, so it waits for the first https request; what a
+        # user passed is checked at once.
+        self._context = None if verify is True and cert is None else self._new_context()
+        self._max_connections = max_connections
+        self._keepalive_expiry = keepalive_expiry
+        self._clock = clock
+        self._run: object = None
+        self.pool = self._new_pool()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._run = None  # the parent's; nothing of it is left in the pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send ``request`` and return its answer as soon as the head is there."""
+        self._check_home()
+        control, read_timeout = request.extensions.get(EXTENSION), None
+        if control is None:
+            control = RequestControl(clock=self._clock)
+            read_timeout = request.extensions.get("timeout", {}).get("read")
+        elif not isinstance(control, RequestControl):
+            raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {control!r}")
+        origin = origin_of(request.url)
+        taken: list[AsyncConnection] = []  # also where an interrupt keeps a call from returning it
+        try:
+            answer = await self._exchange(request, origin, control, read_timeout, taken)
+            body = AsyncBody(
+                taken[-1], answer, functools.partial(self._take_back, self.pool, origin), self.pool.dropped
+            )
+            response = httpx.Response(
+                answer.status,
+                headers=answer.headers,
+                stream=body,
+                extensions={**answer.extensions, BODY: body},
+            )
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise as_httpx_error(error) from error
+        except BaseException:
+            for connection in taken:
+                self.pool.discard(connection)
+            raise
+        answer.headers, answer.extensions = [], {}  # the response has its own; the body is kept as long as a stream
+        if answer.response is None:
+            response.headers.encoding = "ascii"  # plain heads hold nothing else; httpx would decode all to find out
+        return response
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way end with `Aborted`."""
+        self._check_home()
+        idle, busy = self.pool.close()
+        for connection in idle:
+            connection.close()
+        for connection in busy:
+            connection.wire.control.abort()
+        for connection in idle + busy:
+            await connection.wire.socket.closed()
+
+    async def _exchange(
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        control: RequestControl,
+        read_timeout: float | None,
+        taken: list[AsyncConnection],
+    ) -> AsyncReceivedHead:
+        """Return the answer of the connection that has been ``taken`` last."""
+        # A body that is bytes can be sent a second time, an iterator cannot.
+        stream = request.stream
+        content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
+        fresh = False
+        while True:
+            connection = await self._acquire(request, origin, control, taken, fresh=fresh)
+            try:
+                return await connection.send(request, content, control, read_timeout)
+            except BaseException as error:
+                self.pool.discard(connection)
+                if fresh or content is None or not self._was_stale(connection, control, error):
+                    raise
+            fresh = True
+
+    def _was_stale(self, connection: AsyncConnection, control: RequestControl, error: BaseException) -> bool:
+        """Tell whether the server had closed the connection before it saw this request."""
+        if not isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError)):
+            return False
+        if connection.served < 2 or control.first_byte_at is not None:
+            return False
+        return control.sent_at is None or control.clock() - control.sent_at < STALE_NOTICE
+
+    async def _acquire(
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        control: RequestControl,
+        taken: list[AsyncConnection],
+        *,
+        fresh: bool,
+    ) -> AsyncConnection:
+        timeouts = request.extensions.get("timeout", {})
+        while True:
+            connection = None if fresh else self.pool.take_idle(origin, taken, now=self._clock())
+            if connection is None:
+                ticket = await self._checkout(origin, control, timeouts.get("pool"), fresh=fresh)
+                connection = ticket.connection
+                if connection is None:
+                    return await self._open(request, origin, control, timeouts.get("connect"), ticket, taken)
+                taken.append(connection)
+            if not connection.is_stale():
+                return connection
+            self.pool.discard(connection)
+
+    async def _checkout(
+        self, origin: Origin, control: RequestControl, timeout: float | None, *, fresh: bool
+    ) -> PoolRequest[AsyncConnection]:
+        """Return a ticket with an idle connection, or with leave to open one."""
+        waiter = AsyncWaiter()
+        ticket: PoolRequest[AsyncConnection] = PoolRequest(origin, waiter.set)
+        try:
+            self.pool.checkout(ticket, now=self._clock(), fresh=fresh)
+            if ticket.served:
+                return ticket
+            control.attach(waiter.set)
+            try:
+                in_time = await self._wait_for_room(waiter, control, timeout)
+            finally:
+                control.detach()
+            if control.aborted:
+                raise Aborted
+            if not in_time:
+                raise httpcore.PoolTimeout
+            if ticket.refused:
+                raise RuntimeError("the transport was closed while a request waited for a connection")
+        except BaseException:
+            self.pool.withdraw(ticket, now=self._clock())
+            raise
+        return ticket
+
+    async def _wait_for_room(self, waiter: AsyncWaiter, control: RequestControl, timeout: float | None) -> bool:
+        """Wait until ``waiter`` is set, and return whether it was in time."""
+        began = control.clock()
+        while True:
+            left = control.allowance(None if timeout is None else max(0.0, began + timeout - control.clock()))
+            if await waiter.wait(LOOK_FOR_ROOM if left is None else min(left, LOOK_FOR_ROOM)):
+                return True
+            if left is not None and left <= LOOK_FOR_ROOM:
+                return False
+            self.pool.admit()
+
+    async def _open(
+        self,
+        request: httpx.Request,
+        origin: Origin,
+        control: RequestControl,
+        timeout: float | None,
+        ticket: PoolRequest[AsyncConnection],
+        taken: list[AsyncConnection],
+    ) -> AsyncConnection:
+        scheme, host, port = origin
+        try:
+            if scheme == "https" and self._context is None:
+                self._context = self._new_context()
+            socket = await connect(
+                host,
+                port,
+                ssl_context=self._context if scheme == "https" else None,
+                server_hostname=request.extensions.get("sni_hostname") or host,
+                timeout=control.allowance(timeout),
+                control=control,
+            )
+        except BaseException:
+            self.pool.failed(ticket)
+            raise
+        connection = AsyncConnection(_core_origin(origin), socket)
+        taken.append(connection)
+        self.pool.opened(connection, ticket)
+        return connection
+
+    def _take_back(self, pool: Pool[AsyncConnection], origin: Origin, connection: AsyncConnection) -> None:
+        control = connection.wire.control
+        control.detach()
+        if connection.is_reusable() and not control.aborted:
+            pool.checkin(connection, origin, now=self._clock())
+        else:
+            pool.discard(connection)
+
+    def _check_home(self) -> None:
+        """Leave behind the connections of a loop that ended; refuse to mix loops."""
+        run = current_run()
+        if run is self._run:
+            return
+        held = self.pool.in_use + self.pool.idle
+        if held and self._run is not None and not is_over(self._run):
+            raise ConfigurationError(
+                "this client is in use by another event loop, which still runs: make one client for each "
+                "loop (connections cannot change loops), or close this one there first"
+            )
+        for connection in self.pool.forget():
+            connection.wire.socket.drop()
+        self.pool = self._new_pool()
+        self._run = run
+
+    def _new_pool(self) -> Pool[AsyncConnection]:
+        return Pool(
+            max_connections=self._max_connections,
+            keepalive_expiry=self._keepalive_expiry,
+            close=AsyncConnection.close,
+        )
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = self._make_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+@functools.lru_cache(maxsize=64)
+def _core_origin(origin: Origin) -> httpcore.Origin:
+    scheme, host, port = origin
+    return httpcore.Origin(scheme.encode("ascii"), host.encode("ascii"), port)

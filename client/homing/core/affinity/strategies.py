@@ -1,0 +1,281 @@
+"""Which replica a request should reach: affinity keys, and the ways to send them.
+
+An edge hashes a key that the client sends and routes equal keys to one replica, whose KV
+cache then holds the conversation. Every router has its own name for it; a strategy is the
+way to put the key on a request. Keys are opaque and random, one per conversation.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Protocol, runtime_checkable
+
+from ...errors import ConfigurationError
+from ..process.fork import renew_after_fork
+from ..text.encode import encode_message
+
+MAX_KEY = 128
+"""Characters. Routers put keys in logs and hash rings; litellm draws the same line."""
+
+ECHO_MEMORY = 10_000
+"""Server-issued tokens kept per strategy; the oldest are forgotten first."""
+
+FORK_SIBLINGS = 4
+"""Parallel forks that share their parent's key: one replica's batch takes a few more sequences
+at no cost to each, but dozens would queue there while others idle (gajae-code#3841)."""
+
+_FORBIDDEN = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "modal-authorization",
+        "modal-key",
+        "modal-secret",
+    }
+)
+
+
+def new_key() -> str:
+    """Return a fresh random key: a UUIDv7 (RFC 9562), so that keys sort by age in logs."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def check_key(key: str, *, name: str = "affinity_key") -> str:
+    """Return ``key`` if it may travel in a header, else raise `ConfigurationError`."""
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError(f"{name} must be a non-empty string, got {type(key).__name__}")
+    if len(key) > MAX_KEY:
+        raise ConfigurationError(f"{name} has {len(key)} characters, at most {MAX_KEY} are allowed: hash it first")
+    if not all("!" <= character <= "~" for character in key):
+        raise ConfigurationError(
+            f"{name} may hold printable ASCII without blanks only (no control characters, no line ends): "
+            "hash or quote it first"
+        )
+    return key
+
+
+def prefix_key(messages: Sequence[Any], *, salt: bytes, encoded: Sequence[bytes] | None = None) -> str:
+    """Derive a key from what a growing conversation never changes: all up to its first user message.
+
+    ``encoded`` are the same messages as `encode_messages` returns them, where they are known.
+
+    The hash is keyed with the client's random ``salt``, so that nobody can guess contents from
+    a header. Two conversations that begin alike share a key, as they share a prefix.
+    """
+    digest = hashlib.blake2b(key=salt, digest_size=16)
+    for message, known in zip(messages, encoded or repeat(None), strict=False):
+        content = encode_message(message) if known is None else known
+        digest.update(len(content).to_bytes(8, "big") + content)
+        role = message.get("role") if isinstance(message, (dict, Mapping)) else getattr(message, "role", None)
+        if role == "user":
+            break
+    return f"p-{digest.hexdigest()}"
+
+
+@runtime_checkable
+class Affinity(Protocol):
+    """How a key travels. Anything with these two methods is a strategy."""
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Put ``key`` on a request by adding to its ``headers`` or its JSON ``body``."""
+        ...
+
+    def observe(self, key: str, headers: Mapping[str, str]) -> None:
+        """Look at the answer's ``headers``, if the server issues tokens of its own."""
+        ...
+
+
+@runtime_checkable
+class Pinned(Protocol):
+    """A strategy whose edge turns away every request without certain headers, whatever its key:
+    those without one too (``/v1/models``, ``/health``), and attempts that leave it off."""
+
+    def headers(self) -> dict[str, str]:
+        """Return those headers."""
+        ...
+
+
+def pinned_headers(affinity: Affinity) -> dict[str, str]:
+    """Return what ``affinity`` wants on every request; most want nothing."""
+    # Not isinstance: with a runtime-checkable protocol that takes 20 µs of each request.
+    headers: Callable[[], dict[str, str]] | None = getattr(affinity, "headers", None)
+    return headers() if headers is not None else {}
+
+
+def strategy_for(affinity: Affinity, caller: Callable[[], bytes]) -> Affinity:
+    """Return ``affinity`` as it is for one caller, where it keeps what servers issue (``within``)."""
+    within: Callable[[bytes], Affinity] | None = getattr(affinity, "within", None)
+    return affinity if within is None else within(caller())
+
+
+class _Composable:
+    def observe(self, key: str, headers: Mapping[str, str]) -> None:
+        """Learn nothing: the client alone chooses the key."""
+
+    def __add__(self, other: Affinity) -> CombinedAffinity:
+        return CombinedAffinity((self, other))  # type: ignore[arg-type]
+
+
+class HeaderAffinity(_Composable):
+    """Send the key in one or more headers, for example ``X-SMG-Routing-Key`` (SGLang Model Gateway),
+    ``x-session-affinity`` (Fireworks, Cloudflare), ``x-user-id`` (vLLM production-stack)."""
+
+    def __init__(self, *names: str) -> None:
+        if not names:
+            raise ConfigurationError("HeaderAffinity needs at least one header name")
+        for name in names:
+            valid = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+            if not valid or name.lower() in _FORBIDDEN:
+                raise ConfigurationError(
+                    f"{name!r} cannot carry an affinity key: use a header name that is neither "
+                    "for credentials nor for the transport"
+                )
+        self.names = names
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.names))})"
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Set each header to ``key``."""
+        for name in self.names:
+            headers[name] = key
+
+
+class ModalAffinity(HeaderAffinity):
+    """Modal's routing hint under both of its names: ``Modal-Session-ID`` and, its name since mid-2026,
+    ``Modal-Routing-Affinity-Key``. Nothing says that the edge stopped reading the first, nor that it still
+    does; the same value in both serves either."""
+
+    def __init__(self, *, session_id: bool = True, routing_key: bool = True) -> None:
+        names = ["Modal-Session-ID"] * session_id + ["Modal-Routing-Affinity-Key"] * routing_key
+        super().__init__(*names)
+
+    def __repr__(self) -> str:
+        return "ModalAffinity()" if len(self.names) == 2 else f"ModalAffinity<{self.names[0]}>"
+
+
+class BodyAffinity(_Composable):
+    """Send the key as a field of the request's JSON: ``prompt_cache_key`` (OpenAI, Fireworks),
+    ``session_id`` (OpenRouter)."""
+
+    def __init__(self, field: str = "prompt_cache_key") -> None:
+        if field in ("messages", "model", "stream"):
+            raise ConfigurationError(f"BodyAffinity would overwrite the request's {field!r}")
+        self.field = field
+
+    def __repr__(self) -> str:
+        return f"BodyAffinity({self.field!r})"
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Set the field, unless the caller has set it already."""
+        body.setdefault(self.field, key)
+
+
+class EchoAffinity(_Composable):
+    """Send back the token that the server issued in an earlier answer of the same conversation
+    (llm-d's ``x-session-token``). A token is sent for whom it was issued: the same caller and key."""
+
+    def __init__(self, header: str = "x-session-token", *, response_header: str | None = None) -> None:
+        self.header = HeaderAffinity(header).names[0]
+        self.response_header = (response_header or header).lower()
+        self._tokens: OrderedDict[tuple[bytes, str], str] = OrderedDict()
+        self._lock = threading.RLock()  # a signal handler may call in the middle of a step
+        self._caller = b""
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"EchoAffinity({self.header!r})"
+
+    def within(self, caller: bytes) -> EchoAffinity:
+        """Return this strategy as it is for one caller, with the tokens that were issued to them."""
+        own = copy.copy(self)  # the memory stays common
+        own._caller = caller
+        return own
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Set the header if the server has issued a token for ``key``."""
+        token = self._tokens.get((self._caller, key))
+        if token is not None:
+            headers[self.header] = token
+
+    def observe(self, key: str, headers: Mapping[str, str]) -> None:
+        """Remember the answer's token for ``key``."""
+        token = headers.get(self.response_header)
+        place = self._caller, key
+        if token is None or token == self._tokens.get(place):
+            return
+        with self._lock:
+            self._tokens[place] = token
+            self._tokens.move_to_end(place)
+            while len(self._tokens) > ECHO_MEMORY:
+                self._tokens.popitem(last=False)
+
+
+class NoAffinity(_Composable):
+    """Send no key: every request goes where the edge likes."""
+
+    def __repr__(self) -> str:
+        return "NoAffinity()"
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Leave the request as it is."""
+
+
+class CombinedAffinity(_Composable):
+    """Several strategies at once: ``ModalAffinity() + BodyAffinity()``."""
+
+    def __init__(self, parts: Iterable[Affinity]) -> None:
+        self.parts: tuple[Affinity, ...] = tuple(
+            inner for part in parts for inner in (part.parts if isinstance(part, CombinedAffinity) else (part,))
+        )
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
+
+    def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        """Apply every part."""
+        for part in self.parts:
+            part.apply(key, headers, body)
+
+    def headers(self) -> dict[str, str]:
+        """Return what the parts want on every request."""
+        return {name: value for part in self.parts for name, value in pinned_headers(part).items()}
+
+    @property
+    def within(self) -> Callable[[bytes], CombinedAffinity] | None:
+        """How the parts are for one caller, None where that makes no difference."""
+        if all(getattr(part, "within", None) is None for part in self.parts):
+            return None
+        return lambda caller: CombinedAffinity(strategy_for(part, lambda: caller) for part in self.parts)
+
+    def observe(self, key: str, headers: Mapping[str, str]) -> None:
+        """Show the answer to every part."""
+        for part in self.parts:
+            part.observe(key, headers)
+
+
+def fork_keys(parent: str, count: int, *, inherit: bool) -> list[str]:
+    """Keys for ``count`` parallel forks: the first few share the parent's replica and cache."""
+    shared = FORK_SIBLINGS if inherit else 0
+    return [parent if place < shared else new_key() for place in range(count)]

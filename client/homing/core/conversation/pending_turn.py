@@ -1,0 +1,116 @@
+"""A turn that is about to be said: its messages, and its place in the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...errors import ConfigurationError, ContextWindowExceeded
+from ..telemetry.measurements import PreviousTurn, Telemetry
+from .transcript import Transcript, Turn, encode_and_weigh
+from .trim import Trim
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTurn:
+    """What a turn is to say. Where that is, is decided when it has the turn lock."""
+
+    new: Sequence[Mapping[str, Any]] | None = None
+    """Its messages; None to ask again what the turn in its place had asked."""
+    at: int | Turn | None = None
+    """The turn to replace, with all that followed it; None to go on after the last."""
+    record: bool = True
+
+    def place(self, transcript: Transcript, trim: Trim | None) -> PromptPlan:
+        """Decide on the prompt. Raises `ConfigurationError` when there is no such turn."""
+        upto, start, asked = None, transcript.start(), list[dict[str, Any]]()
+        if self.at is not None:
+            upto = turn_number(transcript.turns, self.at)
+            again = transcript.turns[upto]
+            start, asked = again.start, again.asked  # what its own prompt began with is in the cache
+        new = asked if self.new is None else [dict(message) for message in self.new]
+        encoded, weights = encode_and_weigh(new)
+        weight = sum(weights)
+        if trim is not None:
+            start = trim.start(transcript, weight, upto=upto, start=start)
+        edited = upto is not None and self.new is not None
+        return PromptPlan(transcript, new, encoded, weight, upto, start, trim, edited)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPlan:
+    """Where a turn goes: behind which turns, and which of them its prompt holds."""
+
+    transcript: Transcript = field(repr=False)
+    new: list[dict[str, Any]]
+    encoded: tuple[bytes, ...] = field(repr=False)
+    weight: int
+    upto: int | None
+    start: int
+    trim: Trim | None
+    edited: bool
+    before: PreviousTurn | None = None
+    """What an earlier request of the same turn has left in the cache."""
+
+    def prompt(self) -> list[bytes]:
+        """Return the encoded messages."""
+        return [*self.transcript.prompt(upto=self.upto, start=self.start), *self.encoded]
+
+    def previous(self) -> PreviousTurn | None:
+        """Return what the cache should still hold: for a turn that is asked again, its own prompt."""
+        if self.before is not None:
+            return self.before
+        if self.upto is not None and not self.edited:
+            return self.transcript.previous(self.upto + 1, start=self.start)
+        return self.transcript.previous(self.upto, start=self.start, edited=self.edited)
+
+    def after(self, messages: Sequence[Mapping[str, Any]], telemetry: Telemetry) -> PromptPlan:
+        """Return the same turn after a request of it, in which ``messages`` have been added."""
+        more = [dict(message) for message in messages]
+        encoded, weights = encode_and_weigh(more)
+        return replace(
+            self,
+            new=[*self.new, *more],
+            encoded=self.encoded + encoded,
+            weight=self.weight + sum(weights),
+            before=PreviousTurn(telemetry.prompt_tokens, telemetry.replica),
+        )
+
+    def shortened(self, refusal: ContextWindowExceeded, params: Mapping[str, Any]) -> PromptPlan | None:
+        """Return the same with a shorter prompt, None if it may not be trimmed or that would be in vain."""
+        if self.trim is None:
+            return None
+        start = self.trim.start_after(
+            refusal, self.transcript, self.weight, upto=self.upto, start=self.start, params=params
+        )
+        return None if start is None else replace(self, start=start)
+
+
+def turn_number(turns: Sequence[Turn], wanted: int | Turn) -> int:
+    """Return the number of a turn, counted from 0, from the end if negative. Raises `ConfigurationError`."""
+    if isinstance(wanted, Turn):
+        for number, turn in enumerate(turns):
+            if turn is wanted or turn == wanted:
+                return number
+        raise ConfigurationError("this turn is not, or no longer, in the conversation: look at its turns")
+    if isinstance(wanted, bool) or not isinstance(wanted, int):
+        raise ConfigurationError(f"turn must be a number or one of the conversation's turns, got {wanted!r}")
+    if not -len(turns) <= wanted < len(turns):
+        raise ConfigurationError(
+            f"there is no turn {wanted}: the conversation has {len(turns)}, counted from 0"
+            if turns
+            else "the conversation has no turns yet: send something first"
+        )
+    return wanted % len(turns)
+
+
+def check_undo(turns: Sequence[Turn], n: int) -> tuple[list[Turn], tuple[Turn, ...]]:
+    """Return the turns that stay and the ``n`` that go. Raises `ConfigurationError` when there are not so many."""
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(turns):
+        raise ConfigurationError(
+            f"undo(n={n!r}): n must be 1 to {len(turns)}, the number of turns"
+            if turns
+            else "there is nothing to undo: the conversation has no turns yet"
+        )
+    return list(turns[:-n]), tuple(turns[-n:])

@@ -1,0 +1,145 @@
+"""Transport errors in our own words. httpx's exceptions never escape (openai-python#2356, #1384)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable
+
+import httpx
+
+from ...errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APITimeoutError,
+    ConfigurationError,
+    ResponseTooLarge,
+    ServerUnreachable,
+    StreamInterrupted,
+    StreamTruncated,
+)
+from ..secrets.redact import redact
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+HEAD_TOO_LARGE = 431
+"""Request Header Fields Too Large (RFC 6585). h11 says the same of an answer's."""
+
+MAX_REDIRECTS = 5
+"""Same-host redirects followed for one attempt (a trailing slash, http to https): more is a loop."""
+
+
+def connection_failure(error: Exception, url: str, secrets: Iterable[str] = ()) -> APIError | ConfigurationError:
+    """Translate what the transport raised before any byte of an answer had come.
+
+    ``secrets`` are kept out of the message: h11 quotes a header that it will not send, and a line that it cannot read.
+    """
+    host = shown_host(url)
+    causes = _causes(error)
+    why = _why(error, secrets)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return APIConnectionError(
+            f"the TLS certificate of {host} is not trusted: check the URL, or pass an http_client with your own CA"
+        )
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return APIConnectionError(f"TLS with {host} failed: is it an https server? ({_why(causes[-1], secrets)})")
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return APIConnectionError(f"the name {host} cannot be resolved: check base_url")
+    if _endless_head(causes):
+        return APIResponseValidationError(
+            f"the head of {host}'s answer does not come to an end: check base_url, and what is on the way"
+        )
+    if isinstance(error, httpx.PoolTimeout):
+        return APITimeoutError("no free connection: close streams you no longer read, or allow more connections")
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return ServerUnreachable(f"cannot connect to {host}: {why}")
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)):
+        return ConfigurationError(f"the request to {host} cannot be sent: {why}")
+    if isinstance(error, httpx.ProxyError):
+        return APIConnectionError(f"the proxy refused to connect to {host}: {why}")
+    if isinstance(error, httpx.WriteTimeout):
+        return APITimeoutError(f"{host} did not take the request in time (Timeout.write)")
+    if isinstance(error, httpx.DecodingError):
+        return APIResponseValidationError(f"the answer of {host} cannot be decompressed: {why}")
+    return ServerUnreachable(f"{host} closed the connection before answering: {why}")
+
+
+def stream_failure(error: Exception, secrets: Iterable[str] = ()) -> APIError:
+    """Translate what the transport raised in the middle of an answer; ``secrets`` are kept out of the message."""
+    if isinstance(error, httpx.DecodingError):
+        return APIResponseValidationError(f"the answer cannot be decompressed: {_why(error, secrets)}")
+    if _endless_head(_causes(error)):
+        return APIResponseValidationError(
+            "the framing of the stream is longer than its text can need: check what is on the way to the server"
+        )
+    return StreamInterrupted(
+        f"the connection broke in mid-answer ({_why(error, secrets)}); what had come is in .partial"
+    )
+
+
+def truncated() -> StreamTruncated:
+    """The error of a stream that ended cleanly, but not by the protocol (litellm#42140, tidebreak#1124)."""
+    return StreamTruncated(
+        "the stream ended without finish_reason and without [DONE]: a proxy or the replica cut it; "
+        "what had come is in .partial"
+    )
+
+
+def too_large(received: int, limit: float) -> ResponseTooLarge:
+    """The error of an answer of which ``received`` bytes have come, more than the ``limit``."""
+    return ResponseTooLarge(
+        f"the answer is longer than max_response_bytes allows: {received} bytes have come, the limit is {limit:.0f}. "
+        "Raise max_response_bytes if you expect so much; else look into what the server sends",
+        limit=int(limit),
+        received=received,
+    )
+
+
+def redirect_target(response: httpx.Response, url: str, secrets: Iterable[str] = ()) -> str:
+    """Return where a redirect leads, if credentials may follow there.
+
+    Only the same host (or http to https on it) and only the kinds that keep the method;
+    anything else is for the user to decide (RFC 9110 §15.4 leaves it to the client).
+    Of a foreign address no more than scheme and host is quoted, and no ``secrets``.
+    """
+    old = httpx.URL(url)
+    try:
+        new = old.join(response.headers.get("location", ""))
+    except httpx.InvalidURL:
+        raise ConfigurationError("the server redirects to what is no URL: check base_url") from None
+    same_host = old.host == new.host and (
+        (old.scheme, old.port) == (new.scheme, new.port) or (old.scheme, new.scheme) == ("http", "https")
+    )
+    if response.status_code in (307, 308) and same_host:
+        return str(new)
+    there = redact(f"{new.scheme}://{new.netloc.decode('ascii')}", secrets)
+    raise ConfigurationError(
+        f"the server redirects to {there} (HTTP {response.status_code}); credentials and "
+        "conversations are not sent on unasked: set base_url to that address if you trust it"
+    )
+
+
+def _endless_head(causes: list[BaseException]) -> bool:
+    """Tell whether what h11 may keep was too little, for a head or a chunk's header: its own mark for that."""
+    return any(getattr(cause, "error_status_hint", None) == HEAD_TOO_LARGE for cause in causes)
+
+
+def shown_host(url: str) -> str:
+    """Return host and port of a URL: what may be shown of it."""
+    return httpx.URL(url).netloc.decode("ascii")
+
+
+def _why(error: BaseException, secrets: Iterable[str]) -> str:
+    """Return the transport's words, which may quote the server's."""
+    said: str = redact(str(error), secrets)
+    return said or type(error).__name__
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in causes:
+        causes.append(current)
+        current = current.__cause__ or current.__context__
+    return causes

@@ -1,0 +1,206 @@
+"""A streamed reply being read: bytes in, what the caller asked for out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Literal
+
+from ...errors import APIError
+from ...types import ChatCompletionChunk
+from ...types.events import ChunkEvent, ContentDelta, ReasoningDelta, Resumed, StreamEvent
+from ..errors.transport_errors import truncated
+from .accumulator import Accumulator
+from .chunk_template import TextRun
+from .chunks import ChunkReader, StreamEnd
+from .splice import Splice
+
+MAX_HELD = 1000
+"""Chunks that are held while they show nothing: honest servers send a few. Beyond, they are handed out."""
+
+Item = ChatCompletionChunk | StreamEvent | str
+Mode = Literal["chunks", "events", "text"]
+
+
+class StreamDecoder:
+    """The body of one streamed answer, as far as it is read.
+
+    What comes is held until something is visible in the mode that the caller reads in: until
+    then another attempt may still replace it all (hermes-agent#112419). ``shown`` says that it
+    is too late for that, ``complete`` that the reply has ended as the protocol wants it.
+    """
+
+    __slots__ = (
+        "_accumulator",
+        "_held",
+        "_join",
+        "_made",
+        "_number",
+        "_pending",
+        "_progressed",
+        "_secrets",
+        "complete",
+        "progress",
+        "shown",
+    )
+
+    def __init__(
+        self,
+        accumulator: Accumulator,
+        *,
+        secrets: Iterable[str] = (),
+        join: Splice | None = None,
+        number: int = 1,
+    ) -> None:
+        """``accumulator`` holds what came before where ``join`` goes on with it, in the ``number``-th request."""
+        self.shown = False
+        self.complete = False
+        self.progress = False
+        """Whether the last piece carried the reply on."""
+        self._accumulator = accumulator
+        self._join = join
+        self._number = number
+        self._progressed = False
+        self._secrets = secrets
+        self._made: ChunkReader | None = None
+        self._held: list[Item] = []
+        self._pending: APIError | None = None
+
+    @property
+    def _reader(self) -> ChunkReader:
+        # Made with the first piece: an answer that is no stream needs none. What goes on from a seam is
+        # looked at chunk by chunk.
+        made = self._made
+        if made is None:
+            made = self._made = ChunkReader(secrets=self._secrets, texts=self._join is None)
+        return made
+
+    def take(self, data: bytes, mode: Mode) -> Iterable[Item]:
+        """Take a piece of the body; return what it brings, nothing if that is held or is the end of it.
+
+        Raises what broke the reply. What had come before it in the same piece is returned first,
+        and the next call of `check` raises.
+        """
+        if self.shown:
+            text = self._reader.text(data)
+            if text:
+                self.progress = True
+                return self._say(text, mode)
+        items, failure = self._decode(data, mode)
+        self._progressed = self._progressed or self.progress
+        if not self._visible(mode):
+            if failure is not None:
+                raise failure
+            self._held += items
+            return self._release([], mode) if len(self._held) > MAX_HELD else []
+        if self._accumulator.done:
+            self._held += items
+            return []
+        self._pending = failure
+        return self._release(items, mode)
+
+    def check(self) -> None:
+        """Raise what an earlier piece has left to be raised."""
+        if self._pending is not None:
+            raise self._pending
+
+    def end(self, mode: Mode) -> list[Item]:
+        """Say that the body has ended; return the last items. Raises `StreamTruncated` for half a reply."""
+        accumulator = self._accumulator
+        # An empty answer ends nothing: neither a reply nor the one that it should have gone on with.
+        empty = self._join is not None and not self._progressed
+        if not accumulator.complete and (empty or not accumulator.terminal):
+            raise truncated()
+        self.complete = True
+        items = [*self._release([], mode)]
+        if mode == "events":
+            items += accumulator.finish()
+        return items
+
+    def _release(self, items: Iterable[Item], mode: Mode) -> Iterable[Item]:
+        held, self._held = self._held, []
+        if self._join is not None and not self.shown and mode == "events":
+            held.insert(0, Resumed(self._join.at, self._number))
+        self.shown = True
+        return [*held, *items] if held else items
+
+    def _say(self, text: str, mode: Mode) -> list[Item]:
+        """Take a piece that brings nothing but ``text``: what nearly every token is."""
+        template = self._reader.template
+        reasoning = template.reasoning
+        pieces = self._accumulator.say(text, reasoning=reasoning)
+        if mode == "text":
+            return [] if reasoning else [text]
+        chunk = template.made(text)
+        if mode == "chunks":
+            return [chunk]
+        delta = ReasoningDelta if reasoning else ContentDelta
+        return [ChunkEvent(chunk), delta(text, 0, pieces, len(pieces))]
+
+    def _visible(self, mode: Mode) -> bool:
+        """Whether this reply has brought anything that the caller sees in this mode."""
+        accumulator = self._accumulator
+        if self.shown:
+            return True
+        if self._join is not None:
+            return self._progressed
+        if accumulator.has_visible:
+            return True
+        return mode != "text" and (accumulator.has_reasoning or accumulator.has_tool_calls)
+
+    def _decode(self, data: bytes, mode: Mode) -> tuple[Iterable[Item], APIError | None]:
+        """Decode one piece: its items, and what broke it.
+
+        Many chunks are made one by one as they are asked for: a read may bring a thousand, and so
+        many objects at once keep the garbage collector busy.
+        """
+        parts: list[Iterable[Item]] = []
+        items: list[Item] = []
+        failure: APIError | None = None
+        self.progress = False
+        accumulator = self._accumulator
+        try:
+            for piece in self._reader.feed(data):
+                accumulator.progress = False
+                if isinstance(piece, TextRun):
+                    deltas = accumulator.extend(piece, reasoning=piece.reasoning)
+                    if mode != "text":
+                        chunks = piece.chunks()
+                        parts += [items, chunks if mode == "chunks" else _events(chunks, deltas)]
+                        items = []
+                    elif not piece.reasoning:
+                        items += filter(None, piece)
+                else:
+                    chunk = self._joined(piece)
+                    if chunk is not None:
+                        items += self._items_of(chunk, mode)
+                self.progress = self.progress or accumulator.progress
+                if accumulator.done:
+                    break
+        except APIError as error:
+            failure = error
+        return chain(*parts, items) if parts else items, failure
+
+    def _joined(self, piece: ChatCompletionChunk | StreamEnd) -> ChatCompletionChunk | None:
+        """Return the next chunk of the reply, None if there is nothing new."""
+        join = self._join
+        if isinstance(piece, StreamEnd):
+            self._accumulator.done = True
+            return None if join is None else join.rest()
+        return piece if join is None else join.take(piece)
+
+    def _items_of(self, chunk: ChatCompletionChunk, mode: Mode) -> list[Item]:
+        accumulator = self._accumulator
+        if mode == "events":
+            return [ChunkEvent(chunk), *accumulator.add(chunk)]
+        text = accumulator.update(chunk)
+        if mode == "chunks":
+            return [chunk]
+        return [text] if text else []
+
+
+def _events(chunks: Iterable[ChatCompletionChunk], deltas: Iterable[StreamEvent | None]) -> Iterator[StreamEvent]:
+    for chunk, delta in zip(chunks, deltas, strict=True):
+        yield ChunkEvent(chunk)
+        if delta is not None:
+            yield delta

@@ -1,0 +1,252 @@
+"""What becomes of the tool calls in a reply: run, refused, handed to the caller. Nothing runs here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ...errors import (
+    APIResponseValidationError,
+    ConfigurationError,
+    ContentFilterFinishReasonError,
+    LengthFinishReasonError,
+    MaxRoundsExceeded,
+    StreamInterrupted,
+    ToolError,
+)
+from ...types.completion import ChatCompletion
+from ...types.not_given import NotGiven
+from ...types.tool_events import ToolEvent, ToolFailed, ToolFinished, ToolStarted
+from ..text.control_characters import one_line
+from .definitions import Tool, ToolLike, as_tool, check_seconds, definitions, result_text, tool_list
+from .results import error_content, tool_message
+
+OnToolError = Literal["tell", "raise"]
+
+MAX_ROUNDS = 10
+"""Requests to the model in one run. Enough for work of several steps; a model that calls in circles stops soon."""
+
+TOOL_TIMEOUT = 60.0
+"""Seconds for one call of a tool: longer than a slow web service answers, shorter than a user waits."""
+
+TOOLS_AT_ONCE = 8
+"""Calls of one round that run at the same time; models seldom make more, and each may be a thread."""
+
+LIMITS = ("max_rounds", "tool_timeout", "tools_at_once", "on_tool_error")
+"""Arguments of a run that are not the model's."""
+
+WHOLE = frozenset({"stop", "tool_calls", "function_call", None})
+"""Finish reasons behind which calls are whole: the model ended by itself, or the server ended without a reason."""
+
+
+@dataclass(slots=True, eq=False)
+class ToolInvocation:
+    """One call on its way from the model's words to a result."""
+
+    call: dict[str, Any]
+    tool: Tool | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    content: str | None = None
+    """What the model is told; None as long as nothing is."""
+    result: Any = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The tool's name, as the model wrote it."""
+        name: str = self.call["function"]["name"]
+        return name
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be run."""
+        return self.tool is not None and self.content is None
+
+    @property
+    def for_caller(self) -> bool:
+        """Whether there is no function for it here."""
+        return self.tool is None and self.content is None
+
+    def succeed(self, value: Any, seconds: float) -> None:
+        """Take what the tool has returned."""
+        try:
+            self.content = result_text(value)
+        except ToolError as error:
+            self.fail(error, seconds)
+        else:
+            self.result, self.seconds = value, seconds
+
+    def fail(self, error: BaseException, seconds: float = 0.0) -> None:
+        """Take what went wrong."""
+        self.error, self.content, self.seconds = error, error_content(error), seconds
+
+    def expire(self) -> None:
+        """Take that the time is up."""
+        assert self.timeout is not None, "what has no limit does not run out of time"
+        self.fail(ToolError(f"the tool did not end within {self.timeout:g} s"), self.timeout)
+
+    @property
+    def started(self) -> ToolStarted:
+        """The event that it begins to run."""
+        return ToolStarted(self.call["id"], self.name, self.arguments)
+
+    @property
+    def ended(self) -> ToolEvent:
+        """The event that it has ended."""
+        content = self.content or ""
+        if self.error is not None:
+            return ToolFailed(self.call["id"], self.name, self.error, content, self.seconds)
+        return ToolFinished(self.call["id"], self.name, self.result, content, self.seconds)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """What goes back to the model."""
+        return tool_message(self.call, self.content or "")
+
+
+class ToolRun:
+    """The rules of one run: its tools and limits, and the round it is in."""
+
+    def __init__(
+        self,
+        tools: Iterable[ToolLike],
+        *,
+        max_rounds: int = MAX_ROUNDS,
+        tool_timeout: float | None = TOOL_TIMEOUT,
+        tools_at_once: int = TOOLS_AT_ONCE,
+        on_tool_error: OnToolError = "tell",
+    ) -> None:
+        tools = tool_list(tools)
+        self.definitions = definitions(tools)
+        self.round = 1
+        self.max_rounds = check_count(max_rounds, "max_rounds")
+        self.at_once = check_count(tools_at_once, "tools_at_once")
+        self.tool_timeout = check_seconds(tool_timeout, "tool_timeout")
+        if on_tool_error not in ("tell", "raise"):
+            raise ConfigurationError(f"on_tool_error must be 'tell' or 'raise', got {on_tool_error!r}")
+        self.raises = on_tool_error == "raise"
+        names = [name_of(definition) for definition in self.definitions]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"two tools have the same name, among {sorted(names)}: name them with Tool(...)")
+        self.tools: dict[str, Tool] = {}
+        for thing in tools:
+            tool = as_tool(thing)
+            if tool is not None:
+                self.tools[tool.name] = tool
+
+    def jobs(
+        self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]
+    ) -> list[ToolInvocation]:
+        """Return a reply's calls, none if it is the answer. ``offered`` are the tools the model was told of.
+
+        All arguments are read before anything is to run. ``message`` is the reply as the history keeps it.
+
+        Raises:
+            LengthFinishReasonError: a call may have been cut at the token limit (command-code#785).
+            ContentFilterFinishReasonError: the server broke off within calls.
+            StreamInterrupted: so did the engine.
+            APIResponseValidationError: a call has no name.
+            MaxRoundsExceeded: the results would never be read, so nothing is run.
+        """
+        _refuse_cut(completion)
+        jobs = [self._job(call, offered) for call in message.get("tool_calls") or ()]
+        if jobs and self.round >= self.max_rounds and not any(job.for_caller for job in jobs):
+            raise MaxRoundsExceeded(
+                f"the model still called {', '.join(job.name for job in jobs)} in round {self.round}, the last one: "
+                "raise max_rounds, or ask for less at once",
+                completion=completion,
+            )
+        return jobs
+
+    def check(self, jobs: Iterable[ToolInvocation]) -> None:
+        """Raise `ToolError` for the first tool that failed, if that is what the run is to do.
+
+        What the model did wrong (no such tool, arguments that do not fit) is for the model to hear.
+        """
+        failed = [job for job in jobs if job.error is not None and job.tool is not None]
+        if self.raises and failed:
+            error = failed[0].error
+            reason = str(error) if isinstance(error, ToolError) else type(error).__name__
+            raise ToolError(f"the tool {failed[0].name} failed: {reason}") from error
+
+    def _job(self, call: dict[str, Any], offered: Collection[str]) -> ToolInvocation:
+        job = ToolInvocation(call)
+        tool = self.tools.get(job.name)
+        text = call["function"].get("arguments") or ""
+        if tool is not None:
+            try:
+                job.arguments = tool.arguments(text)
+            except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
+                job.fail(error)
+            else:
+                job.tool = tool
+                job.timeout = self.tool_timeout if isinstance(tool.timeout, NotGiven) else tool.timeout
+        elif job.name not in offered:
+            there = ", ".join(sorted(offered)) or "none"
+            job.fail(ToolError(f"there is no tool {one_line(job.name)}. The tools are: {there}"))
+        elif not _is_object(text):
+            job.fail(ToolError("the arguments are not right: they must be a JSON object"))
+        return job
+
+
+def name_of(definition: Any) -> str:
+    """Return the name in a tool's definition. Raises `ConfigurationError` for what is none."""
+    function = definition.get("function") if isinstance(definition, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(
+            "a tool that is a mapping looks like {'type': 'function', 'function': {'name': ..., 'parameters': ...}}, "
+            f"got {definition!r}"
+        )
+    return name
+
+
+def later_choice(params: Mapping[str, Any]) -> Any:
+    """Return ``tool_choice`` for all rounds but the first: a model that must call in each would never answer."""
+    choice = params.get("tool_choice")
+    return choice if choice in (None, "none", "auto") else "auto"
+
+
+def _refuse_cut(completion: ChatCompletion) -> None:
+    for choice in completion.choices[:1]:
+        half = choice.message.unfinished_tool_calls
+        if not half and not choice.message.tool_calls:
+            return
+        if choice.finish_reason == "length":
+            raise LengthFinishReasonError(
+                "the model's tool call was cut at the token limit, so nothing was run: raise max_tokens",
+                completion=completion,
+            )
+        if choice.finish_reason == "content_filter":
+            raise ContentFilterFinishReasonError(
+                "the server's content filter broke off a tool call, so nothing was run: change the prompt",
+                completion=completion,
+            )
+        if choice.finish_reason not in WHOLE or (half and choice.finish_reason is None):
+            raise StreamInterrupted(
+                f"the reply ended within a tool call (finish_reason {choice.finish_reason!r}), so nothing was run: "
+                "ask again",
+                partial=completion,
+            )
+        if half:
+            raise APIResponseValidationError(
+                "the server sent a tool call without a name: check its tool call parser", partial=completion
+            )
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text or "{}"), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def check_count(value: Any, name: str, *, least: int = 1) -> int:
+    """Return a number of times. Raises `ConfigurationError` for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value
