@@ -79,7 +79,7 @@ MUTATIONS = (
     Mutation(
         "A10",
         "a caller's own proxy token is not overwritten",
-        "client/homing/integrations/_sdk_requests.py",
+        "client/homing/integrations/_sdk/requests.py",
         "headers.setdefault(name, value)",
         "headers[name] = value",
         ("tests/_async/test_sdk_transport.py::test_a_proxy_token_of_the_callers_own_is_left_as_it_is",),

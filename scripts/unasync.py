@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PAIRS = {
     "client/homing/_async": "client/homing/_sync",
     "client/homing/_http/_async": "client/homing/_http/_sync",
+    "client/homing/integrations/_sdk/_async": "client/homing/integrations/_sdk/_sync",
     "tests/_async": "tests/_sync",
 }
-BY_HAND = {"concurrency.py", "network.py", "tasks.py", "__init__.py"}
+BY_HAND = {"call_guard.py", "client_store.py", "network.py", "tasks.py", "tool_runner.py", "__init__.py"}
 
 HEADER = "# Generated from {source} by scripts/unasync.py: edit that file, not this one.\n"
 
@@ -46,6 +47,7 @@ RULES: list[tuple[str, str]] = [
     (r"\banyio\.Event\b", "threading.Event"),
     (r"\bimport anyio\b", "import threading"),
     (r"(from [.\w]*)\b_async\b", r"\1_sync"),
+    (r"\b_concurrency\.tasks\b", "_concurrency.threads"),
 ]
 
 

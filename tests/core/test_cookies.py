@@ -8,9 +8,10 @@ from http.cookiejar import CookieJar
 import httpx
 import pytest
 
+from homing._http.cookie_jars import ReadOnlyJar, exclude_our_cookies
 from homing._http.request_control import EXTENSION, RequestControl
 from homing.core.affinity import cookies as module
-from homing.core.affinity.cookies import MAX_COOKIES, MAX_SIZE, CookieStore, ReadOnlyJar, exclude_our_cookies, without
+from homing.core.affinity.cookies import MAX_COOKIES, MAX_SIZE, CookieStore, without
 from homing.core.secrets.caller import caller_digest
 
 ALICE, BOB = b"alice", b"bob"

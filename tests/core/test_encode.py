@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.core.text.encode import encode_json, encode_message, encode_messages, encode_request
+from homing.core.encoding.messages import encode_json, encode_message, encode_messages, encode_request
 from homing.errors import ConfigurationError
 from homing.types import ChatCompletionMessage
 

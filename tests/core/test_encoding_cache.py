@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.core.affinity.strategies import prefix_key
-from homing.core.request import encoding_cache
-from homing.core.request.encoding_cache import SHORT, EncodingCache
-from homing.core.text import encode
-from homing.core.text.encode import encode_messages
+from homing.core.encoding import cache as encoding_cache
+from homing.core.encoding import messages as encode
+from homing.core.encoding.cache import SHORT, EncodingCache
+from homing.core.encoding.messages import encode_messages
 from homing.errors import ConfigurationError
 from homing.types import ChatCompletionMessage
 

@@ -13,10 +13,10 @@ from homing._http.pool import PoolRequest as Request
 from homing._http.request_control import Aborted, RequestControl
 from homing.core.affinity.placement import Replicas
 from homing.core.affinity.strategies import EchoAffinity
+from homing.core.encoding.cache import EncodingCache
 from homing.core.process import fork
 from homing.core.process.fork import Renewable
-from homing.core.request.encoding_cache import EncodingCache
-from homing.core.request.options import ServerState
+from homing.core.request.server_state import ServerState
 from homing.core.retry.readiness import Readiness, Waiter
 
 MESSAGES = [{"role": "user" if number % 2 else "system", "content": str(number)} for number in range(6)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from homing.core.affinity.strategies import BodyAffinity, ModalAffinity, NoAffinity
+from homing.core.encoding.messages import encode_messages
 from homing.core.request.environment import COLD_START_TIMEOUT, Credentials
 from homing.core.request.options import Options
 from homing.core.request.resume_style import ResumeStyle
@@ -15,7 +16,6 @@ from homing.core.retry.policy import MAX_RETRIES, RetryPolicy
 from homing.core.retry.timers import Timeout
 from homing.core.telemetry.hooks import Hooks
 from homing.core.telemetry.measurements import Telemetry
-from homing.core.text.encode import encode_messages
 from homing.errors import ConfigurationError
 
 DEFAULTS: dict[str, Any] = {
@@ -200,7 +200,7 @@ def test_each_caller_has_its_own_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [caller.served_model for caller in callers] == list("012345")
     assert callers[1].changed(timeout=3, default_headers={"traceparent": "00"}).served_model == "1"
     assert alice.changed(model="m").served_model == "m"
-    monkeypatch.setattr("homing.core.request.options.CALLERS", 6)
+    monkeypatch.setattr("homing.core.request.server_state.CALLERS", 6)
     last = alice.changed(api_key="eve")
     last.server_state.models.tell(last, "6")
     assert (alice.served_model, callers[1].served_model, last.served_model) == (None, "1", "6")

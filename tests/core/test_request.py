@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from homing.core.affinity.strategies import BodyAffinity, HeaderAffinity, NoAffinity
+from homing.core.encoding.messages import encode_messages
 from homing.core.request.completion import (
     NOT_A_TURN_S,
     chat_request,
@@ -20,7 +21,6 @@ from homing.core.request.completion import (
 from homing.core.request.options import Options
 from homing.core.request.request import USER_AGENT, Request
 from homing.core.retry.timers import Timeout
-from homing.core.text.encode import encode_messages
 from homing.errors import ConfigurationError
 from homing.types import Model, ModelList
 from homing.types.not_given import NOT_GIVEN

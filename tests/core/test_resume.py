@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from homing.core.encoding.messages import encode_messages
+from homing.core.errors.interruptions import failed_to_resume, not_resumed
 from homing.core.request.request import Request
 from homing.core.request.resume_style import ResumeStyle, check_choice, owner_of, style_for
-from homing.core.resume.rules import failed_to_resume, not_resumed, resume_prefix, resume_request, veto
+from homing.core.resume.rules import resume_prefix, resume_request, veto
 from homing.core.retry.timers import Timeout
-from homing.core.text.encode import encode_messages
 from homing.errors import (
     APIStatusError,
     ColdStartTimeout,

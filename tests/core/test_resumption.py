@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from homing.core.request.options import ServerState
+from homing.core.encoding.messages import encode_messages
 from homing.core.request.request import Request
 from homing.core.request.resume_style import ResumeStyle
+from homing.core.request.server_state import ServerState
 from homing.core.resume.resumption import QUESTION_TIMEOUT, Resumption
 from homing.core.retry.timers import Timeout
 from homing.core.streaming.splice import NotContinued
 from homing.core.telemetry.resumed_usage import ResumedUsage
-from homing.core.text.encode import encode_messages
 from homing.errors import (
     APIResponseValidationError,
     APIStatusError,

@@ -11,7 +11,7 @@ import pytest
 from homing import Hooks, NoAffinity
 from homing.core.affinity.strategies import BodyAffinity, HeaderAffinity, ModalAffinity
 from homing.errors import APIConnectionError, ColdStartTimeout, ConfigurationError, ServerUnreachable
-from homing.integrations._sdk_requests import (
+from homing.integrations._sdk.requests import (
     READ_STATUSES,
     SDKSettings,
     apply_affinity,

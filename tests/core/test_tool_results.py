@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from homing.core.conversation.transcript import INTERRUPTED, Transcript, make_turn
+from homing.core.conversation.submission import Submission
+from homing.core.conversation.transcript import Transcript, make_turn
 from homing.core.telemetry.measurements import Telemetry
-from homing.core.tools.results import Submission, as_tool_calls, pending_calls, result_content, with_ids, with_results
+from homing.core.tools.results import as_tool_calls, pending_calls, result_content, with_ids, with_results
 from homing.errors import ConfigurationError, ToolError
+from homing.types.completion import INTERRUPTED
 
 USER = {"role": "user", "content": "Go."}
 

@@ -10,19 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.core.conversation.pending_turn import PendingTurn
-from homing.core.conversation.transcript import (
-    INTERRUPTED,
-    Transcript,
-    Turn,
-    assistant_message,
-    make_turn,
-    text_of,
-    user_message,
-)
+from homing.core.conversation.transcript import Transcript, Turn, assistant_message, make_turn, text_of, user_message
+from homing.core.encoding.messages import encode_messages
 from homing.core.telemetry.measurements import PreviousTurn, Telemetry
-from homing.core.text.encode import encode_messages
 from homing.errors import ConfigurationError
 from homing.types import ChatCompletion
+from homing.types.completion import INTERRUPTED
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}

@@ -14,9 +14,9 @@ from homing.core.conversation.pending_turn import PendingTurn, check_undo, turn_
 from homing.core.conversation.prompt_size import BYTES_PER_TOKEN, MEDIA_WEIGHT, weigh
 from homing.core.conversation.transcript import Transcript, Turn, make_turn, user_message
 from homing.core.conversation.trim import Trim
+from homing.core.encoding.messages import encode_message
 from homing.core.errors.server_errors import status_error
 from homing.core.telemetry.measurements import PreviousTurn, Telemetry
-from homing.core.text.encode import encode_message
 from homing.errors import ConfigurationError, ContextWindowExceeded
 
 

@@ -8,10 +8,10 @@ import socket
 import httpcore
 import pytest
 
+from homing._concurrency.threads import WakeEvent
 from homing._http._sync.connection import Wire
 from homing._http._sync.network import Socket
 from homing._http.request_control import Aborted, RequestControl
-from homing._sync.concurrency import WakeEvent
 
 PATIENCE = 10.0
 MOMENT = 0.01

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import httpx
 
+from .._concurrency.tasks import shielded
 from .._http._async.body import AsyncBody, AsyncPieces
 from .._http._async.transport import BODY
+from .._http.cookie_jars import exclude_our_cookies
 from .._http.request_control import EXTENSION, Aborted, Expired, RequestControl
-from ..core.affinity.cookies import exclude_our_cookies, without
+from ..core.affinity.cookies import without
 from ..core.errors.server_errors import MAX_ERROR_BODY, invalid_response, is_error, status_error, stream_error
 from ..core.errors.transport_errors import (
     MAX_REDIRECTS,
@@ -28,7 +30,7 @@ from ..core.retry.timers import Timers
 from ..core.secrets.redact import Secrets, redacted_response, secrets_in
 from ..core.telemetry.measurements import replica_of
 from ..errors import APIError, APIResponseValidationError, ConfigurationError
-from .concurrency import CallGuard, shielded
+from .call_guard import CallGuard
 
 DRAIN = 1.0
 """Seconds to wait, after ``[DONE]``, for the last bytes of the body, so that the connection can be used again."""

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from ..core.affinity.strategies import check_key, fork_keys, new_key
 from ..core.conversation.pending_turn import PendingTurn
 from ..core.conversation.settings import ConversationSettings
+from ..core.conversation.submission import Submission, ToolResults
 from ..core.conversation.transcript import Content, Transcript, Turn, user_message
 from ..core.conversation.trim import Trim
 from ..core.request.completion import chat_request, check_turn, split_call_options
@@ -19,7 +20,7 @@ from ..core.request.response_format import check_model
 from ..core.secrets.redact import protect_secrets
 from ..core.streaming.accumulator import Accumulator
 from ..core.tools.definitions import ToolLike, definitions, tool_list
-from ..core.tools.results import Submission, ToolResults, as_tool_calls, pending_calls
+from ..core.tools.results import as_tool_calls, pending_calls
 from ..core.tools.run import LIMITS, ToolRun, check_count
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
@@ -33,7 +34,7 @@ from .turn_lock import OnBusy
 if TYPE_CHECKING:
     from ..types.params import ParseParams, RunParams, TurnParams
     from .client import AsyncClient
-    from .concurrency import AnyStore
+    from .client_store import AnyStore
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._concurrency.tasks import defer_signals, run_to_completion
 from ..core.conversation.pending_turn import check_undo
 from ..core.conversation.settings import ConversationSettings
 from ..core.conversation.transcript import Transcript, Turn
@@ -12,13 +13,12 @@ from ..core.telemetry.measurements import Totals
 from ..core.text.markdown import sanitize_markdown
 from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
 from ..reply import Reply
-from .concurrency import defer_signals, run_to_completion
 from .persistence import AsyncPersistence
 from .turn_lock import AsyncTurnClaim, OnBusy
 
 if TYPE_CHECKING:
     from .client import AsyncClient
-    from .concurrency import AnyStore
+    from .client_store import AnyStore
 
 
 class AsyncConversationState:

@@ -11,11 +11,11 @@ from ..core.conversation.transcript import Turn
 from ..errors import HomingError, StoreError, VersionConflict
 from ..stores.base import StoredConversation
 from ..stores.rules import checked_id
-from .concurrency import store_for_client
+from .client_store import store_for_client
 from .turn_lock import AsyncTurnLock
 
 if TYPE_CHECKING:
-    from .concurrency import AnyStore
+    from .client_store import AnyStore
 
 
 class AsyncPersistence:

@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 from typing_extensions import Self
 
+from .._concurrency.tasks import WakeEvent, is_this_thread, run_to_completion
 from .._http.request_control import Aborted
 from ..core.conversation.pending_turn import PendingTurn, PromptPlan
-from ..core.conversation.transcript import INTERRUPTED, Turn, assistant_message, make_turn
+from ..core.conversation.transcript import Turn, assistant_message, make_turn
+from ..core.encoding.messages import encode_message
 from ..core.process.interrupts import raise_interrupt
 from ..core.process.mutex import LOOK_AGAIN
 from ..core.streaming.decoder import Mode
 from ..core.streaming.structured_output import parsed_reply
 from ..core.telemetry.hooks import call_hook, logger
 from ..core.telemetry.measurements import judge
-from ..core.text.encode import encode_message
 from ..core.tools.results import with_ids
 from ..errors import APIError, ContextWindowExceeded, HomingError
 from ..reply import Reply
 from ..types import ChatCompletion
+from ..types.completion import INTERRUPTED
 from ..types.events import Finished, StreamEvent
-from .concurrency import WakeEvent, is_this_thread, run_to_completion
 from .stream import AsyncItemStream, AsyncTextIterator
 from .turn_lock import AsyncTurnClaim
 

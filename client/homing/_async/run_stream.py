@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.conversation.pending_turn import PendingTurn, PromptPlan
+from ..core.conversation.submission import Submission
 from ..core.conversation.transcript import Turn
 from ..core.streaming.decoder import Item
 from ..core.telemetry.hooks import logger
 from ..core.text.control_characters import one_line
-from ..core.tools.results import Submission
 from ..core.tools.run import ToolInvocation, ToolRun, later_choice, name_of
 from ..reply import Reply, RunReply
 from ..types import ChatCompletion
 from ..types.events import Finished
 from ..types.tool_events import RoundStarted
-from .concurrency import ToolRunner
 from .rounds import AsyncRounds
+from .tool_runner import ToolRunner
 from .turn_lock import INSIDE
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 
 import httpx
 
+from .._concurrency.threads import WakeEvent
 from .._http.request_control import Aborted
+from ..core.errors.interruptions import failed_to_resume, not_resumed
 from ..core.errors.transport_errors import stream_failure
 from ..core.process.interrupts import raise_interrupt
 from ..core.request.call_trace import CallTrace
@@ -15,7 +17,7 @@ from ..core.request.completion import first_model
 from ..core.request.request import Request
 from ..core.request.resume_style import owner_of
 from ..core.resume.resumption import Resumption
-from ..core.resume.rules import failed_to_resume, not_resumed, veto
+from ..core.resume.rules import veto
 from ..core.retry.attempts import Broken, CallBudget, Deliver, Effect, Hold, Result, Send, attempts, cause_of
 from ..core.retry.readiness import Waiter
 from ..core.secrets.redact import strip_secrets
@@ -29,7 +31,6 @@ from ..core.telemetry.resumed_usage import ResumedUsage
 from ..errors import APIConnectionError, APIError, APIStatusError, HomingError, StreamInterrupted
 from ..types import ChatCompletion, ModelList
 from .attempt import Attempt, Endpoint
-from .concurrency import WakeEvent
 from .dropped import close_dropped
 from .placement import Placement
 

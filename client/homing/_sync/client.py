@@ -40,7 +40,7 @@ from .turn_lock import TurnLocks
 if TYPE_CHECKING:
     from ..core.conversation.trim import Trim
     from ..types.params import DefaultParams
-    from .concurrency import AnyStore
+    from .client_store import AnyStore
     from .conversation import Conversation
 
 HEALTH_TIMEOUT = 5.0

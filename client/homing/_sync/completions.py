@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from pydantic import BaseModel
 from typing_extensions import Unpack
 
+from ..core.encoding.messages import message_list
 from ..core.process.interrupts import import_uninterrupted
 from ..core.request.completion import chat_request, choices_asked_for, split_call_options
 from ..core.request.options import AffinityChoice
@@ -18,7 +19,6 @@ from ..core.request.resume_style import ResumeChoice
 from ..core.retry.timers import Timeout
 from ..core.secrets.redact import as_secret_mapping, protect_secrets
 from ..core.streaming.accumulator import Accumulator
-from ..core.text.encode import message_list
 from ..types import ChatCompletion
 from ..types.not_given import NOT_GIVEN, NotGiven
 from .call import Call

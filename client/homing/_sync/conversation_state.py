@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._concurrency.threads import defer_signals, run_to_completion
 from ..core.conversation.pending_turn import check_undo
 from ..core.conversation.settings import ConversationSettings
 from ..core.conversation.transcript import Transcript, Turn
@@ -13,13 +14,12 @@ from ..core.telemetry.measurements import Totals
 from ..core.text.markdown import sanitize_markdown
 from ..errors import ConfigurationError, ConversationNotFound, HomingError, StoreError, VersionConflict
 from ..reply import Reply
-from .concurrency import defer_signals, run_to_completion
 from .persistence import Persistence
 from .turn_lock import TurnClaim, OnBusy
 
 if TYPE_CHECKING:
     from .client import Client
-    from .concurrency import AnyStore
+    from .client_store import AnyStore
 
 
 class ConversationState:

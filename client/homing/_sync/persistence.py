@@ -12,11 +12,11 @@ from ..core.conversation.transcript import Turn
 from ..errors import HomingError, StoreError, VersionConflict
 from ..stores.base import StoredConversation
 from ..stores.rules import checked_id
-from .concurrency import store_for_client
+from .client_store import store_for_client
 from .turn_lock import TurnLock
 
 if TYPE_CHECKING:
-    from .concurrency import AnyStore
+    from .client_store import AnyStore
 
 
 class Persistence:

@@ -10,12 +10,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary, ref
 
+from .._concurrency.threads import WakeEvent, current_runner
 from .._http.request_control import Aborted
 from ..core.process.fork import renew_after_fork
 from ..core.process.mutex import Claim, Mutex
 from ..core.retry.policy import wait_exceeded
 from ..errors import ConversationBusy
-from .concurrency import WakeEvent, current_runner
 
 if TYPE_CHECKING:
     from .reply_stream import ReplyStream

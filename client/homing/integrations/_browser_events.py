@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import errors
+from ..core.encoding.messages import encode_json
 from ..core.telemetry.measurements import Telemetry
-from ..core.text.encode import encode_json
 from ..core.text.surrogates import replace_surrogates
 from ..types import events, tool_events
 

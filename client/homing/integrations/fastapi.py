@@ -26,10 +26,10 @@ import anyio
 from .._async.reply_stream import AsyncReplyStream
 from .._async.stream import AsyncChatStream
 from ..core.affinity.strategies import check_key
-from ..core.conversation.transcript import INTERRUPTED
 from ..core.telemetry.hooks import logger
 from ..core.telemetry.measurements import Telemetry
 from ..errors import ConfigurationError, HomingError
+from ..types.completion import INTERRUPTED
 from ._browser_events import (
     KEEP_ALIVE,
     KEEP_ALIVE_EVERY,

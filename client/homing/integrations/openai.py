@@ -23,15 +23,15 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import Any, Literal
 
-from .._async.sdk_transport import AsyncRequestRouter, async_transport
-from .._sync.sdk_transport import RequestRouter, transport
-from ..core.affinity.cookies import ReadOnlyJar
+from .._http.cookie_jars import ReadOnlyJar
 from ..core.affinity.strategies import check_key, new_key
 from ..core.request.environment import ProxyToken
 from ..core.request.options import AffinityChoice, resolve_affinity
 from ..core.telemetry.hooks import Hooks
 from ..errors import ConfigurationError
-from ._sdk_requests import SDKSettings
+from ._sdk._async.transport import AsyncRequestRouter, async_transport
+from ._sdk._sync.transport import RequestRouter, transport
+from ._sdk.requests import SDKSettings
 
 Library = Literal["httpx", "httpx2"]
 

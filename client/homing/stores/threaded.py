@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .._async.concurrency import run_to_completion
+from .._concurrency.tasks import run_to_completion
 from ..errors import ConfigurationError
 from .base import DEFAULT_PAGE, AsyncStore, Header, Page, Store, StoredConversation, Turn
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from .logprobs import ChoiceLogprobs
 from .usage import CompletionUsage
 from .wire import NullMeans, WireModel
+
+INTERRUPTED: Final = "interrupted"
+"""``finish_reason`` of a turn that its caller stopped."""
 
 
 class Function(WireModel):

@@ -10,7 +10,7 @@ from typing import cast
 import httpcore
 import httpx
 
-from ..._async.concurrency import shielded
+from ..._concurrency.tasks import shielded
 from ..chunked import LAST_CHUNK, ChunkedDecoder
 from ..content_encoding import slice_size
 from ..policy import CHUNKED, as_httpx_error

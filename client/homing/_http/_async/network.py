@@ -12,9 +12,9 @@ import anyio.lowlevel
 import httpcore
 import httpx
 
+from ..._concurrency.event_loop import current_run, is_over, on_this_run, running_trio
 from .._sockets.asyncio import connect as connect_asyncio
 from .._sockets.base import AsyncSocket
-from .._sockets.runs import current_run, is_over, on_this_run, running_trio
 from .._sockets.trio import connect as connect_trio
 from ..request_control import Aborted, RequestControl
 

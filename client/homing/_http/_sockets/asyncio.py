@@ -18,10 +18,10 @@ from typing import Any, cast
 import anyio
 import httpcore
 
+from ..._concurrency.event_loop import on_this_run, soon_on_this_run
 from ..policy import SOCKET_OPTIONS, numeric
 from ..request_control import shutdown_socket
 from .base import AsyncSocket
-from .runs import on_this_run, soon_on_this_run
 
 RECEIVE_LIMIT = 256 * 1024
 """Bytes kept for a consumer that does not read, before the kernel is asked to hold the sender back."""

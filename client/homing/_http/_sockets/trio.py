@@ -9,11 +9,11 @@ from typing import Any, cast
 import anyio
 import httpcore
 
+from ..._concurrency.event_loop import soon_on_this_run
 from ...core.retry.timers import LATE_GRACE
 from ..policy import READ_SIZE, SOCKET_OPTIONS
 from ..request_control import shutdown_socket
 from .base import AsyncSocket
-from .runs import soon_on_this_run
 
 
 async def connect(

@@ -11,7 +11,7 @@ from typing import cast
 import httpcore
 import httpx
 
-from ..._sync.concurrency import shielded
+from ..._concurrency.threads import shielded
 from ..chunked import LAST_CHUNK, ChunkedDecoder
 from ..content_encoding import slice_size
 from ..policy import CHUNKED, as_httpx_error

@@ -19,8 +19,8 @@ from itertools import repeat
 from typing import Any, Protocol, runtime_checkable
 
 from ...errors import ConfigurationError
+from ..encoding.messages import encode_message
 from ..process.fork import renew_after_fork
-from ..text.encode import encode_message
 
 MAX_KEY = 128
 """Characters. Routers put keys in logs and hash rings; litellm draws the same line."""

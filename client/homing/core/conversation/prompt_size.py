@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..text.encode import encode_json
+from ..encoding.messages import encode_json
 
 BYTES_PER_TOKEN: Final = 3.5
 """Before the first usage report: English text has about 4 bytes a token, with the template's own

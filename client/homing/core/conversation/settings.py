@@ -12,8 +12,8 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ..affinity.strategies import check_key, new_key
+from ..encoding.messages import plain_json
 from ..request.completion import CALL_OPTIONS
-from ..text.encode import plain_json
 from .transcript import FORMAT, check_format
 
 _FIELDS = ("format", "affinity_key", "system", "model", "defaults", "metadata")

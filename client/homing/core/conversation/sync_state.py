@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..text.encode import plain_json
+from ..encoding.messages import plain_json
 from .transcript import Turn
 
 

@@ -13,16 +13,15 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...types import ChatCompletion
+from ...types.completion import INTERRUPTED
+from ..encoding.messages import encode_message
 from ..telemetry.measurements import PreviousTurn, Telemetry
-from ..text.encode import encode_message
 from .prompt_size import weigh
 from .prune import pruned
 
 FORMAT = 1
 """Version of the layout in which conversations are saved. Grows when older readers would misread a newer one."""
 
-INTERRUPTED = "interrupted"
-"""``finish_reason`` of a turn that its caller stopped."""
 
 Content = str | Sequence[Mapping[str, Any]]
 

@@ -1,4 +1,4 @@
 """What a process does to state: forks, signal handlers, and holders that vanish.
 
-Everything else in `homing.core` may import this; it imports nothing of Homing.
+Everything else may import this; it imports nothing of Homing.
 """

@@ -1,12 +1,10 @@
-"""Everything a client has been told, and what it has learnt of its server."""
+"""The settings of one client: its arguments, with the environment behind them."""
 
 from __future__ import annotations
 
 import functools
 import os
-import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,18 +12,13 @@ from typing import Any, Literal
 from typing_extensions import TypedDict, Unpack
 
 from ...errors import ConfigurationError
-from ..affinity.cookies import CookieStore
-from ..affinity.placement import Placement, Replicas, Search, sends_headers
+from ..affinity.placement import Placement, Search, sends_headers
 from ..affinity.strategies import Affinity, ModalAffinity, NoAffinity, check_key, prefix_key
-from ..process.fork import renew_after_fork
 from ..retry.policy import RetryPolicy
-from ..retry.readiness import Readiness
 from ..retry.timers import Timeout
 from ..secrets.caller import caller_digest
 from ..secrets.redact import SecretMapping
 from ..telemetry.hooks import Hooks, log_as_asked
-from ..telemetry.measurements import Telemetry, Totals
-from .encoding_cache import EncodingCache
 from .environment import (
     COLD_START_TIMEOUT,
     MAX_RESPONSE_BYTES,
@@ -40,9 +33,7 @@ from .environment import (
     resolve_model,
 )
 from .resume_style import ResumeChoice, check_choice
-
-CALLERS = 10_000
-"""Callers of one client and its copies for whom the server's model is remembered; the oldest are asked for anew."""
+from .server_state import ServerState
 
 AffinityChoice = Affinity | Literal["prefix", "none"]
 
@@ -64,54 +55,6 @@ class OptionChanges(TypedDict, total=False):
     max_response_bytes: int | None
     resume: ResumeChoice
     hooks: Hooks | None
-
-
-class ServedModels:
-    """Which model a server serves, as it has told each caller: gateways serve each key something else."""
-
-    def __init__(self) -> None:
-        # The credentials too: while they are held, no other function can have their function's number.
-        self._told: OrderedDict[bytes, tuple[str, Credentials]] = OrderedDict()
-
-    def of(self, options: Options) -> str | None:
-        """Return the model that was told to a client with these ``options``, None if it has not asked yet."""
-        told = self._told.get(options.caller)
-        return None if told is None else told[0]
-
-    def tell(self, options: Options, model: str) -> None:
-        """Note the server's answer to a client with these ``options``."""
-        self._told[options.caller] = model, options.credentials
-        while len(self._told) > CALLERS:
-            self._told.popitem(last=False)
-
-
-class ServerState:
-    """What a client and its `with_options` copies share: they talk to the same server."""
-
-    def __init__(self) -> None:
-        self.readiness = Readiness()
-        self.replicas = Replicas()
-        self.cookies = CookieStore()
-        self.models = ServedModels()
-        self.owner: str | None = None
-        """Which engine serves the model, as ``/v1/models`` says; None when it has not been asked."""
-        self.resumes = True
-        """Whether the server may still be asked to go on with a broken reply: it has not failed to."""
-        self.totals = Totals()
-        self.histories = EncodingCache()
-        self.dropped: deque[Any] = deque()
-        """Streams that were collected instead of closed. Whoever calls next closes them: a finalizer may not."""
-        self._lock = threading.RLock()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()
-        self.dropped.clear()  # the parent closes them
-
-    def count(self, telemetry: Telemetry) -> None:
-        """Add one reply to the client's sums."""
-        with self._lock:
-            self.totals.add(telemetry)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..._version import __version__
 from ..affinity.strategies import Affinity, NoAffinity, pinned_headers, strategy_for
+from ..encoding.messages import encode_request
 from ..retry.timers import Timeout
 from ..secrets.caller import caller_digest
-from ..text.encode import encode_request
 from .environment import CREDENTIAL_HEADERS, merge_headers
 from .options import Options
 from .resume_style import ResumeChoice

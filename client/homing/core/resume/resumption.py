@@ -13,15 +13,16 @@ from ...errors import (
 )
 from ...types import ChatCompletion, ModelList
 from ...types.wire import WireModel
-from ..request.options import ServerState
+from ..errors.interruptions import not_resumed
 from ..request.request import Request
 from ..request.resume_style import ResumeStyle, owner_of, style_for
+from ..request.server_state import ServerState
 from ..retry.policy import TRANSIENT_STATUSES
 from ..retry.timers import Timeout
 from ..streaming.chunks import M, parse_response
 from ..streaming.splice import NotContinued, Splice
 from ..telemetry.resumed_usage import ResumedUsage
-from .rules import not_resumed, resume_prefix, resume_request
+from .rules import resume_prefix, resume_request
 
 QUESTION_TIMEOUT = 5.0
 """Seconds for each of the two small questions below: both are answered from memory in milliseconds. A

@@ -23,11 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ...errors import APIError, APITimeoutError, ResponseTooLarge, StreamInterrupted
 from ...types import ChatCompletionMessage
+from ..encoding.messages import encode_message
 from ..request.request import Request
 from ..request.resume_style import ResumeStyle, after_reasoning
-from ..text.encode import encode_message
 
 _PER_TOKEN: Final = (
     "logprobs",
@@ -146,21 +145,3 @@ def resume_request(
         params["rid"] = f"{params['rid']}_r{number}"
     begun = {"role": "assistant", "content": resume_prefix(message, style).content}
     return replace(request, params=params, messages=[*request.messages, encode_message(begun)])
-
-
-def not_resumed(error: APIError, why: str) -> APIError:
-    """Say in the error of a broken reply why it was not gone on with."""
-    error.message = f"{error.message}; not resumed: {why}"
-    error.args = (error.message,)
-    return error
-
-
-def failed_to_resume(broken: APIError, failure: Exception) -> Exception:
-    """Return what to raise when the request that should have gone on with a reply has failed.
-
-    For the caller it is still the interruption; a limit of theirs, of time or bytes, stays what it is.
-    """
-    if failure is broken or isinstance(failure, (APITimeoutError, ResponseTooLarge)):
-        return failure
-    kind = type(broken) if isinstance(broken, StreamInterrupted) else StreamInterrupted
-    return kind(f"{broken.message}; going on with it failed: {failure}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ...errors import APIConnectionError, APIError, APIStatusError, ColdStartTimeout
 from ...types.events import Waiting
-from ..resume.rules import not_resumed
+from ..errors.interruptions import not_resumed
 from ..telemetry.hooks import Retrying
 from .policy import (
     LAPSE_PAUSE,

@@ -15,7 +15,7 @@ from ...errors import (
 )
 from ...types.completion import ChatCompletion, Choice
 from ...types.parsed import ParsedChatCompletion
-from ..tools.definitions import describe_errors
+from ..errors.validation import describe_errors
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -1,4 +1,4 @@
 """Text from a server or a model, made safe to show: control characters, lone surrogates, Markdown.
 
-Everything else in `homing.core` may import this; it imports nothing of Homing.
+Everything else may import this; it imports nothing of Homing.
 """

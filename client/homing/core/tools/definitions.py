@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from ...errors import ConfigurationError, ToolError
 from ...types.not_given import NOT_GIVEN, NotGiven
+from ..errors.validation import describe_errors
 from ..process.interrupts import import_uninterrupted
 from ..text.surrogates import replace_surrogates
 
@@ -124,13 +125,6 @@ def result_text(value: Any) -> str:
                 "or what JSON can carry"
             ) from None
     return replace_surrogates(value)
-
-
-def describe_errors(error: ValidationError) -> str:
-    """Say on one line what pydantic found wrong, without the values themselves, which may be long."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in found]
-    return " ".join("; ".join(said).split())
 
 
 def check_seconds(value: Any, name: str) -> float | None:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import ConfigurationError, ToolError
-from ...types.completion import ChatCompletionMessageToolCall
+from ...types.completion import INTERRUPTED, ChatCompletionMessageToolCall
 from ..affinity.strategies import new_key
-from ..conversation.pending_turn import PendingTurn, PromptPlan
-from ..conversation.transcript import INTERRUPTED, Transcript, Turn, make_turn
-from ..conversation.trim import Trim
 from .definitions import result_text
-
-ToolResults = Mapping[str, Any] | Sequence[Any]
-"""Results of tool calls: by the calls' ids, or in the calls' order."""
 
 
 def tool_message(call: Mapping[str, Any], content: str) -> dict[str, Any]:
@@ -45,26 +38,6 @@ def pending_calls(messages: Sequence[Mapping[str, Any]], finish_reason: str | No
 def as_tool_calls(calls: Sequence[Mapping[str, Any]]) -> list[ChatCompletionMessageToolCall]:
     """Return the calls as a reply shows them."""
     return [ChatCompletionMessageToolCall.model_validate(call) for call in calls]
-
-
-@dataclass(frozen=True, slots=True)
-class Submission(PendingTurn):
-    """Results for the calls that the last turn waits for. The turn goes on: it is replaced by a longer one."""
-
-    at: int | Turn | None = -1
-    results: ToolResults = ()
-
-    def place(self, transcript: Transcript, trim: Trim | None) -> PromptPlan:
-        """Put the results behind their calls. Raises `ConfigurationError` when they do not match."""
-        turn = transcript.turns[-1] if transcript.turns else make_turn([], None)
-        calls = pending_calls(turn.messages, turn.finish_reason)
-        if not calls:
-            raise ConfigurationError(
-                "no tool call waits for a result: submit() answers those of the last reply (see pending_calls)"
-            )
-        messages = with_results(turn.messages, _by_id(calls, self.results))
-        place = PendingTurn(messages, -1).place(transcript, trim)
-        return replace(place, edited=False, start=turn.start)
 
 
 def with_results(messages: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -103,22 +76,3 @@ def _last_round(
             break
         results[message.get("tool_call_id", "")] = message.get("content", "")
     return [], len(messages), {}
-
-
-def _by_id(calls: Sequence[Mapping[str, Any]], results: ToolResults) -> dict[str, str]:
-    wanted = [call["id"] for call in calls]
-    if isinstance(results, Mapping):
-        given = dict(results)
-    elif isinstance(results, (str, bytes)) or not isinstance(results, Sequence):
-        raise ConfigurationError(
-            f"results must be a mapping from call ids, or a list in the calls' order, got {type(results).__name__}"
-        )
-    elif len(results) == len(wanted):
-        given = dict(zip(wanted, results, strict=True))
-    else:
-        raise ConfigurationError(f"{len(wanted)} tool calls wait for a result, {len(results)} were given")
-    if given.keys() != set(wanted):
-        raise ConfigurationError(
-            f"every tool call that waits needs a result: {sorted(wanted)}, given were {sorted(map(str, given))}"
-        )
-    return {name: result_content(given[name]) for name in wanted}

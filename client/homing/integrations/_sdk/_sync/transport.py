@@ -1,3 +1,4 @@
+# Generated from client/homing/integrations/_sdk/_async/transport.py by scripts/unasync.py: edit that file, not this one.
 """Other SDKs' requests, brought home: affinity, cold starts and Modal's proxy auth below the SDK."""
 
 from __future__ import annotations
@@ -6,13 +7,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..core.affinity.cookies import CookieStore
-from ..core.affinity.strategies import strategy_for
-from ..core.retry.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
-from ..core.retry.readiness import Readiness, Waiter
-from ..core.telemetry.hooks import call_hook, logger
-from ..errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
-from ..integrations._sdk_requests import (
+from ...._concurrency.threads import WakeEvent
+from ....core.affinity.cookies import CookieStore
+from ....core.affinity.strategies import strategy_for
+from ....core.retry.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
+from ....core.retry.readiness import Readiness, Waiter
+from ....core.telemetry.hooks import call_hook, logger
+from ....errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
+from ..requests import (
     READ_STATUSES,
     SDKSettings,
     apply_affinity,
@@ -23,10 +25,9 @@ from ..integrations._sdk_requests import (
     retryable_error,
     translate_error,
 )
-from .concurrency import WakeEvent
 
 
-class AsyncRequestRouter:
+class RequestRouter:
     """What the transports of one client share: settings, and what is known of each server.
 
     Only cold starts are waited out here. What else may pass (429, 500, a reset of a warm server) is
@@ -38,9 +39,9 @@ class AsyncRequestRouter:
         self._servers: dict[str, Readiness] = {}
         self._cookies = CookieStore()
 
-    async def handle(self, request: Any, inner: Any) -> Any:
+    def handle(self, request: Any, inner: Any) -> Any:
         """Send ``request`` by the transport ``inner``, as often as its server needs to come up."""
-        await request.aread()
+        request.read()
         settings = self._settings
         origin = origin_of(request.url)
         if origin == settings.origin:
@@ -51,11 +52,11 @@ class AsyncRequestRouter:
         budget = CallBudget(settings.policy, settings.cold_start_timeout, started=settings.clock())
         steps = attempts(budget, readiness, Waiter(wake_event.set), settings.clock)
         try:
-            return await self._drive(steps, wake_event, request, inner, key, routing, content)
+            return self._drive(steps, wake_event, request, inner, key, routing, content)
         finally:
             steps.close()
 
-    async def _drive(
+    def _drive(
         self,
         steps: Attempts,
         wake_event: WakeEvent,
@@ -77,7 +78,7 @@ class AsyncRequestRouter:
                 response = failure = None
                 attempt = _attempt(library, request, routing if effect.with_key else {}, content)
                 try:
-                    response = await self._send(attempt, inner, home if effect.with_key else None, caller)
+                    response = self._send(attempt, inner, home if effect.with_key else None, caller)
                 except (library.HTTPError, OSError) as error:
                     failure, result = error, translate_error(error, attempt)
                 else:
@@ -85,16 +86,16 @@ class AsyncRequestRouter:
                         strategy_for(self._settings.affinity, caller).observe(key, response.headers)
                     if response.status_code in READ_STATUSES:
                         response.request = attempt
-                        result = retryable_error(response.status_code, await response.aread(), response)
-                        await response.aclose()
+                        result = retryable_error(response.status_code, response.read(), response)
+                        response.close()
             elif isinstance(effect, Hold):
                 if effect.notice is not None:
                     logger.info("waiting for a replica: %.1f s, %s", effect.notice.elapsed, effect.notice.cause)
                     call_hook(self._settings.hooks.on_wait, effect.notice)
-                await wake_event.wait(effect.seconds)
+                wake_event.wait(effect.seconds)
             elif isinstance(effect, Sleep):
                 call_hook(self._settings.hooks.on_retry, effect.notice)
-                await wake_event.wait(effect.seconds)
+                wake_event.wait(effect.seconds)
             try:
                 effect = steps.send(result)
             except StopIteration:
@@ -114,37 +115,37 @@ class AsyncRequestRouter:
                     raise
                 raise failure from None
 
-    async def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
+    def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
         """Send ``attempt`` with the cookies that belong to it, and keep those that its answer sets."""
         cookies, library = self._cookies, _library_of(inner)
         if cookies and home is not None and (kept := cookies.of(caller(), home)) is not None:
             library.Cookies(kept).set_cookie_header(attempt)
-        response = await inner.handle_async_request(attempt)
+        response = inner.handle_request(attempt)
         if home is not None and "set-cookie" in response.headers:
             response.request = attempt
             cookies.keep(caller(), home, response, library=library)
         return response
 
 
-def async_transport(inner: Any, router: AsyncRequestRouter) -> Any:
+def transport(inner: Any, router: RequestRouter) -> Any:
     """Return a transport over ``inner``, of the library that ``inner`` is of."""
     library = _library_of(inner)
 
-    class AsyncHomingTransport(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
-        async def handle_async_request(self, request: Any) -> Any:
-            return await router.handle(request, inner)
+    class HomingTransport(library.BaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            return router.handle(request, inner)
 
-        async def aclose(self) -> None:
-            await inner.aclose()
+        def close(self) -> None:
+            inner.close()
 
-    return AsyncHomingTransport()
+    return HomingTransport()
 
 
 def _library_of(inner: Any) -> Any:
     """Return httpx or its twin httpx2, whichever ``inner`` is a transport of."""
     for name in ("httpx", "httpx2"):
         library = sys.modules.get(name)
-        if library is not None and isinstance(inner, library.AsyncBaseTransport):
+        if library is not None and isinstance(inner, library.BaseTransport):
             return library
     raise ConfigurationError(f"a transport of httpx or httpx2 is wanted, got {type(inner).__name__}")
 

@@ -1,4 +1,3 @@
-# Generated from client/homing/_async/sdk_transport.py by scripts/unasync.py: edit that file, not this one.
 """Other SDKs' requests, brought home: affinity, cold starts and Modal's proxy auth below the SDK."""
 
 from __future__ import annotations
@@ -7,13 +6,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..core.affinity.cookies import CookieStore
-from ..core.affinity.strategies import strategy_for
-from ..core.retry.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
-from ..core.retry.readiness import Readiness, Waiter
-from ..core.telemetry.hooks import call_hook, logger
-from ..errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
-from ..integrations._sdk_requests import (
+from ...._concurrency.tasks import WakeEvent
+from ....core.affinity.cookies import CookieStore
+from ....core.affinity.strategies import strategy_for
+from ....core.retry.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
+from ....core.retry.readiness import Readiness, Waiter
+from ....core.telemetry.hooks import call_hook, logger
+from ....errors import APIStatusError, ColdStartTimeout, ConfigurationError, HomingError
+from ..requests import (
     READ_STATUSES,
     SDKSettings,
     apply_affinity,
@@ -24,10 +24,9 @@ from ..integrations._sdk_requests import (
     retryable_error,
     translate_error,
 )
-from .concurrency import WakeEvent
 
 
-class RequestRouter:
+class AsyncRequestRouter:
     """What the transports of one client share: settings, and what is known of each server.
 
     Only cold starts are waited out here. What else may pass (429, 500, a reset of a warm server) is
@@ -39,9 +38,9 @@ class RequestRouter:
         self._servers: dict[str, Readiness] = {}
         self._cookies = CookieStore()
 
-    def handle(self, request: Any, inner: Any) -> Any:
+    async def handle(self, request: Any, inner: Any) -> Any:
         """Send ``request`` by the transport ``inner``, as often as its server needs to come up."""
-        request.read()
+        await request.aread()
         settings = self._settings
         origin = origin_of(request.url)
         if origin == settings.origin:
@@ -52,11 +51,11 @@ class RequestRouter:
         budget = CallBudget(settings.policy, settings.cold_start_timeout, started=settings.clock())
         steps = attempts(budget, readiness, Waiter(wake_event.set), settings.clock)
         try:
-            return self._drive(steps, wake_event, request, inner, key, routing, content)
+            return await self._drive(steps, wake_event, request, inner, key, routing, content)
         finally:
             steps.close()
 
-    def _drive(
+    async def _drive(
         self,
         steps: Attempts,
         wake_event: WakeEvent,
@@ -78,7 +77,7 @@ class RequestRouter:
                 response = failure = None
                 attempt = _attempt(library, request, routing if effect.with_key else {}, content)
                 try:
-                    response = self._send(attempt, inner, home if effect.with_key else None, caller)
+                    response = await self._send(attempt, inner, home if effect.with_key else None, caller)
                 except (library.HTTPError, OSError) as error:
                     failure, result = error, translate_error(error, attempt)
                 else:
@@ -86,16 +85,16 @@ class RequestRouter:
                         strategy_for(self._settings.affinity, caller).observe(key, response.headers)
                     if response.status_code in READ_STATUSES:
                         response.request = attempt
-                        result = retryable_error(response.status_code, response.read(), response)
-                        response.close()
+                        result = retryable_error(response.status_code, await response.aread(), response)
+                        await response.aclose()
             elif isinstance(effect, Hold):
                 if effect.notice is not None:
                     logger.info("waiting for a replica: %.1f s, %s", effect.notice.elapsed, effect.notice.cause)
                     call_hook(self._settings.hooks.on_wait, effect.notice)
-                wake_event.wait(effect.seconds)
+                await wake_event.wait(effect.seconds)
             elif isinstance(effect, Sleep):
                 call_hook(self._settings.hooks.on_retry, effect.notice)
-                wake_event.wait(effect.seconds)
+                await wake_event.wait(effect.seconds)
             try:
                 effect = steps.send(result)
             except StopIteration:
@@ -115,37 +114,37 @@ class RequestRouter:
                     raise
                 raise failure from None
 
-    def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
+    async def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
         """Send ``attempt`` with the cookies that belong to it, and keep those that its answer sets."""
         cookies, library = self._cookies, _library_of(inner)
         if cookies and home is not None and (kept := cookies.of(caller(), home)) is not None:
             library.Cookies(kept).set_cookie_header(attempt)
-        response = inner.handle_request(attempt)
+        response = await inner.handle_async_request(attempt)
         if home is not None and "set-cookie" in response.headers:
             response.request = attempt
             cookies.keep(caller(), home, response, library=library)
         return response
 
 
-def transport(inner: Any, router: RequestRouter) -> Any:
+def async_transport(inner: Any, router: AsyncRequestRouter) -> Any:
     """Return a transport over ``inner``, of the library that ``inner`` is of."""
     library = _library_of(inner)
 
-    class HomingTransport(library.BaseTransport):  # type: ignore[misc, name-defined]
-        def handle_request(self, request: Any) -> Any:
-            return router.handle(request, inner)
+    class AsyncHomingTransport(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        async def handle_async_request(self, request: Any) -> Any:
+            return await router.handle(request, inner)
 
-        def close(self) -> None:
-            inner.close()
+        async def aclose(self) -> None:
+            await inner.aclose()
 
-    return HomingTransport()
+    return AsyncHomingTransport()
 
 
 def _library_of(inner: Any) -> Any:
     """Return httpx or its twin httpx2, whichever ``inner`` is a transport of."""
     for name in ("httpx", "httpx2"):
         library = sys.modules.get(name)
-        if library is not None and isinstance(inner, library.BaseTransport):
+        if library is not None and isinstance(inner, library.AsyncBaseTransport):
             return library
     raise ConfigurationError(f"a transport of httpx or httpx2 is wanted, got {type(inner).__name__}")
 

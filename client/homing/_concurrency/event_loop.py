@@ -31,7 +31,7 @@ def on_this_run(action: Callable[[], Any]) -> Callable[[], None]:
     home = threading.get_ident()
     run: Any = current_run()
 
-    def control() -> None:
+    def call() -> None:
         if threading.get_ident() == home:
             action()
             return
@@ -41,7 +41,7 @@ def on_this_run(action: Callable[[], Any]) -> Callable[[], None]:
         except RuntimeError:  # it has ended, and everything in it; trio's RunFinishedError is one too
             pass
 
-    return control
+    return call
 
 
 def soon_on_this_run(action: Callable[[], Any]) -> Callable[[], None]:
@@ -50,13 +50,13 @@ def soon_on_this_run(action: Callable[[], Any]) -> Callable[[], None]:
     run: Any = current_run()
     schedule = run.call_soon_threadsafe if isinstance(run, asyncio.AbstractEventLoop) else run.run_sync_soon
 
-    def control() -> None:
+    def call() -> None:
         try:
             schedule(action)
         except RuntimeError:  # it has ended, and everything in it; trio's RunFinishedError is one too
             pass
 
-    return control
+    return call
 
 
 def running_trio() -> Any:

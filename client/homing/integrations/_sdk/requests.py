@@ -13,22 +13,22 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ..core.affinity.strategies import Affinity, prefix_key, strategy_for
-from ..core.errors.server_errors import status_error
-from ..core.errors.transport_errors import connection_failure
-from ..core.request.environment import (
+from ...core.affinity.strategies import Affinity, prefix_key, strategy_for
+from ...core.errors.server_errors import status_error
+from ...core.errors.transport_errors import connection_failure
+from ...core.request.environment import (
     BASE_URL_VARIABLES,
     PROXY_TOKEN_VARIABLES,
     ProxyToken,
     resolve_base_url,
     resolve_credentials,
 )
-from ..core.request.options import AffinityChoice, resolve_affinity, resolve_cold_start_timeout
-from ..core.retry.policy import RetryPolicy
-from ..core.secrets.caller import caller_digest
-from ..core.secrets.redact import redacted_response, secrets_in, secrets_of
-from ..core.telemetry.hooks import Hooks, log_as_asked
-from ..errors import APIError, APIStatusError, ColdStartTimeout, ConfigurationError
+from ...core.request.options import AffinityChoice, resolve_affinity, resolve_cold_start_timeout
+from ...core.retry.policy import RetryPolicy
+from ...core.secrets.caller import caller_digest
+from ...core.secrets.redact import redacted_response, secrets_in, secrets_of
+from ...core.telemetry.hooks import Hooks, log_as_asked
+from ...errors import APIError, APIStatusError, ColdStartTimeout, ConfigurationError
 
 READ_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Statuses whose body is read before the SDK gets it: it may say that the model is loading, and the

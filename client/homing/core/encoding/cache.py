@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from ...types.wire import WireModel
 from ..process.fork import renew_after_fork
-from ..text.encode import encode_messages
+from .messages import encode_messages
 
 LIMIT: Final = 32 * 1024 * 1024
 """Bytes of encodings kept for one client: thirty histories of a megabyte. Older ones are forgotten first."""

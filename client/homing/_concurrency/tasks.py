@@ -1,0 +1,91 @@
+"""What tasks wait on, and what is carried through against their cancellation. `threads` has the same names."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from .event_loop import on_this_run, running_trio
+
+T = TypeVar("T")
+
+
+class WakeEvent:
+    """Wakes one waiting task; may be rung from any thread, before it waits, and any number of times."""
+
+    def __init__(self) -> None:
+        self._wake: Callable[[], None] | None = None
+        self._rung = False
+
+    def set(self) -> None:
+        """Wake the waiter, or the next one to come."""
+        self._rung = True
+        wake = self._wake
+        if wake is not None:
+            wake()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until rung, at most ``seconds``; return whether it was rung."""
+        if not self._rung:
+            event = anyio.Event()
+            self._wake = on_this_run(event.set)  # first: another thread may ring right now
+            try:
+                if not self._rung:
+                    with anyio.move_on_after(seconds):
+                        await event.wait()
+            finally:
+                self._wake = None
+        else:
+            await anyio.lowlevel.checkpoint()
+        rung, self._rung = self._rung, False
+        return rung
+
+
+def current_runner() -> object:
+    """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
+    return (threading.get_ident(), anyio.get_current_task().id)
+
+
+def is_this_thread(ident: int) -> bool:
+    """Whether what runs here interrupts what it would wait for. Tasks do not: they wait for each other."""
+    return False
+
+
+async def shielded(action: Callable[[], Awaitable[T]]) -> T:
+    """Carry ``action`` through although the task is being cancelled: connections must not leak."""
+    with anyio.CancelScope(shield=True):
+        return await action()
+    raise AssertionError("a shield is never cancelled")  # pragma: no cover
+
+
+async def run_to_completion(action: Callable[[], Awaitable[T]]) -> T:
+    """Carry ``action`` through although the task is being cancelled; the cancellation is delivered afterwards.
+
+    A shield holds against anyio's cancel scopes and trio's, but not against asyncio's own
+    ``task.cancel()`` (``asyncio.timeout``, ``TaskGroup``). There the action becomes a task of its own.
+    """
+    if running_trio() is not None:
+        return await shielded(action)
+    task = asyncio.ensure_future(action())
+    cancelled: BaseException | None = None
+    while not task.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # looked at: the cancellation takes precedence
+    raise cancelled
+
+
+async def defer_signals(action: Callable[[], Awaitable[T]]) -> T:
+    """Do ``action``. (Its twin keeps signals waiting, whose handlers would raise in the middle of it.)"""
+    return await action()

@@ -1,0 +1,1 @@
+"""The transport for threads, generated from the one for tasks."""
