@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help environments demo test mutations check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
+.PHONY: help rooms environments demo test mutations check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,9 +43,14 @@ check: $(CHECKS)  ## style, types, and whether the sync twin is fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/unasync.py --check
+	$(BIN)/python scripts/rooms.py --check
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+rooms: $(STAMP)  ## draw the map of packages in docs/architecture.md again, and count their lines
+	$(BIN)/python scripts/rooms.py
+	@$(BIN)/python scripts/rooms.py --table
 
 format: $(CHECKS)  ## rewrite what can be rewritten
 	$(BIN)/ruff check --fix -q . || true

@@ -1,4 +1,4 @@
-"""The ``homing`` command."""
+"""The ``homing`` command: deploy, run and try a server from a terminal."""
 
 from __future__ import annotations
 

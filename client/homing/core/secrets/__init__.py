@@ -1,4 +1,4 @@
 """Credentials: how they are recognized, kept out of what is shown, and told apart by digest.
 
-Errors, requests and integrations import this. It imports only `homing.errors`.
+Errors, requests and integrations import this; it imports nothing of Homing.
 """
