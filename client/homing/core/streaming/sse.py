@@ -1,9 +1,8 @@
 """Server-sent events: bytes in, events out.
 
 The rules are those of the WHATWG HTML standard, "9.2.6 Interpreting an event stream".
-httpx-sse's own decoder does the field work. What it gets wrong is put right here: a byte
-order mark swallows the first event (ANOLISA#2209), blocks without data are reported as
-events (openai-python#2722), and an end of line may fall between two reads. Streams framed
+A byte order mark does not swallow the first event (ANOLISA#2209), blocks without data are
+no events (openai-python#2722), and an end of line may fall between two reads. Streams framed
 as every known engine frames them (``data: …``, line feed, line feed) take a short cut that
 splits at C speed; the tests prove both ways equal at every split of the input.
 
@@ -16,7 +15,7 @@ from functools import partial
 from itertools import repeat
 from typing import Final, NamedTuple
 
-from httpx_sse._decoders import SSEDecoder
+from httpx_sse import ServerSentEvent
 
 from ...errors import APIResponseValidationError
 
@@ -51,14 +50,14 @@ class EventDecoder:
 
     __slots__ = (
         "_after_cr",
-        "_decoder",
+        "_data",
         "_event_size",
         "_failure",
         "_first_line",
-        "_has_data",
         "_in_block",
         "_max_event",
         "_max_line",
+        "_name",
         "_partial",
         "comments",
     )
@@ -67,12 +66,12 @@ class EventDecoder:
         self.comments = 0
         self._max_line = max_line
         self._max_event = max_event
-        self._decoder = SSEDecoder()
         self._partial = bytearray()  # the line whose end has not come yet
         self._after_cr = False  # a line feed that comes next belongs to the last line's end
         self._first_line = True
         self._in_block = False
-        self._has_data = False
+        self._name = ""  # of the event whose lines are coming
+        self._data: list[str] = []
         self._event_size = 0
         self._failure: APIResponseValidationError | None = None
 
@@ -167,24 +166,33 @@ class EventDecoder:
             if line.startswith(b":"):
                 self.comments += 1
                 continue
-            if line == b"data" or line.startswith(b"data:"):
-                self._has_data = True
+            self._in_block = bool(line)
+            if not line:
+                events += self._dispatch()
+                continue
+            # The byte ends of a line never fall inside a character, so that decoding each
+            # line gives what decoding the whole stream would (WHATWG: malformed is U+FFFD).
+            field, _, value = line.decode("utf-8", "replace").partition(":")
+            value = value.removeprefix(" ")
+            if field == "data":
+                self._data.append(value)
                 self._event_size += len(line)
                 if self._event_size > self._max_event:
                     self._fail("event", self._max_event)
                     break
-            # The byte ends of a line never fall inside a character, so that decoding each
-            # line gives what decoding the whole stream would (WHATWG: malformed is U+FFFD).
-            event = self._decoder.decode(line.decode("utf-8", "replace"))
-            self._in_block = bool(line)
-            if not line:
-                # Without a data line it is no event, whatever the decoder says: an id
-                # alone, a retry alone, or an id remembered from an earlier block.
-                if event is not None and self._has_data:
-                    events.append(Event(event.event, event.data.encode()))
-                self._has_data = False
-                self._event_size = 0
+            elif field == "event":
+                self._name = value
+            # ``id`` and ``retry`` are for an EventSource, which repeats its GET; a POST has its own rules.
         return events
+
+    def _dispatch(self) -> list[Event]:
+        """End a block. Without a data line it is no event: an ``id`` alone, or a ``retry``."""
+        name, data = self._name, self._data
+        self._name, self._data, self._event_size = "", [], 0
+        if not data:
+            return []
+        event = ServerSentEvent(event=name, data="\n".join(data))  # has the standard's name for one without
+        return [Event(event.event, event.data.encode())]
 
     def _fail(self, what: str, limit: int) -> None:
         if self._failure is not None:
