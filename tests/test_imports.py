@@ -11,7 +11,9 @@ import pytest
 
 import homing
 
-DEPENDENCIES = {"anyio", "docstring_parser", "httpcore", "httpx", "pydantic", "tenacity"}
+DEPENDENCIES = {
+    *("anyio", "docstring_parser", "h11", "httpcore", "httpx", "httpx_sse", "pydantic", "pydantic_core", "tenacity"),
+}
 EXTRAS = {
     "IPython",
     "click",

@@ -99,12 +99,7 @@ FEATURES = {
         "notebook",
         named="notebook",
     ),
-    "events for a page": feature(
-        "from homing.integrations.fastapi import sse_response",
-        "fastapi",
-        *("local", "cli"),  # which bring Starlette, all that it is built on
-        named="fastapi",
-    ),
+    "events for a page": feature("from homing.integrations.fastapi import sse_response", "fastapi", named="fastapi"),
     "plots of a load": feature(
         "from pathlib import Path\nfrom homing.cli.bench.plots import check_plot\ncheck_plot(Path('load.svg'))",
         "plot",
