@@ -106,11 +106,14 @@ test-sdks: $(STAMP)  ## other SDKs on the local edge: openai 2.x (3.x: make test
 	$(BIN)/python scripts/environments.py ecosystem
 	$(BIN)/python scripts/environments.py instructor
 
-test-lowest: $(STAMP)  ## the lowest versions allowed, on the oldest Python that is here
-	$(BIN)/python scripts/environments.py lowest
+# These two need no environment but their own: `make test-lowest PYTHON=python3.13` says on which Python.
+CHOSEN = $(if $(filter command,$(firstword $(origin PYTHON))),--python $(PYTHON))
 
-test-newest: $(STAMP)  ## the newest versions there are, on the newest Python that is here
-	$(BIN)/python scripts/environments.py newest
+test-lowest:  ## the lowest versions allowed, on the oldest Python that is here
+	$(PYTHON) scripts/environments.py lowest $(CHOSEN)
+
+test-newest:  ## the newest versions there are, on the newest Python that is here
+	$(PYTHON) scripts/environments.py newest $(CHOSEN)
 
 SERVICES := $(VENV)/.services
 $(SERVICES): $(CHECKS) requirements/services.txt

@@ -26,7 +26,10 @@ NOTEBOOKS = ROOT / "examples" / "notebooks"
 # File or folder in the repository -> its page.
 OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
     "CONTRIBUTING.md": "contributing.md",
+    "RELEASING.md": "releasing.md",
+    "SECURITY.md": "security.md",
     "README.md": "README.md",  # the index is docs/README.md
     "examples": "examples.md",
     "docs/notebooks.md": "notebooks.md",

@@ -1,12 +1,12 @@
 """Run tests in an environment of their own, made from a file of pins and kept while that stays the same.
 
-    python scripts/environments.py NAME [pytest arguments]
+    python scripts/environments.py NAME [--python PYTHON] [pytest arguments]
     python scripts/environments.py --make        # all of them, and run nothing
 
 Names: ``openai-2``, ``litellm``, ``ecosystem`` and ``instructor``, peers that cannot share our own; ``lowest``,
 the oldest dependencies that pyproject.toml allows, on the oldest Python that is here; and
-``newest``, today's dependencies on the newest Python that is here. What is made lies under
-``.cache/environments`` and may be deleted at any time.
+``newest``, today's dependencies on the newest Python that is here. ``--python`` says which to take instead.
+What is made lies under ``.cache/environments`` and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ VERSION_TESTS = (
     "tests/edge/test_edge.py",
     "tests/edge/test_faults.py",
     "tests/edge/test_plugin.py",
+    "tests/integrations/test_fastapi.py",
     # httpx2 cannot be installed beside the oldest anyio; the lanes of other SDKs run these.
     "--ignore=tests/_async/test_sdk_transport.py",
     "--ignore=tests/_sync/test_sdk_transport.py",
@@ -87,14 +88,14 @@ ENVIRONMENTS = {
         # httpx's own transport on this anyio leaves a closed socket to the garbage collector. Ours does not.
         tests=[*VERSION_TESTS, "-W=ignore:unclosed transport <_SelectorSocketTransport:ResourceWarning"],
         pythons=["3.10", "3.11", "3.12"],
-        extras="local,cli,redis,sql",
+        extras="local,cli,redis,sql,fastapi",
         variables={"HOMING_TEST_VERSIONS": "lowest"},
     ),
     "newest": Environment(
         requirements="requirements/newest.txt",
         tests=VERSION_TESTS,
         pythons=["3.14", "3.13", "3.12"],
-        extras="local,cli,redis,sql",
+        extras="local,cli,redis,sql,fastapi",
         variables={"HOMING_TEST_VERSIONS": "newest"},
         daily=True,
     ),
@@ -124,11 +125,11 @@ def find_python(versions: Sequence[str]) -> str:
     return sys.executable
 
 
-def prepare(name: str) -> Path:
-    """Make the environment unless it is there; return its Python."""
+def prepare(name: str, python: str | None = None) -> Path:
+    """Make the environment unless it is there, on ``python`` if that is said; return its Python."""
     wanted = ENVIRONMENTS[name]
     requirements = ROOT / wanted.requirements
-    python = find_python(wanted.pythons)
+    python = python or find_python(wanted.pythons)
     version = subprocess.run([python, "-VV"], capture_output=True, text=True, check=True).stdout
     facts = [version, requirements.read_text(), (ROOT / "pyproject.toml").read_text()]
     if wanted.daily:
@@ -154,11 +155,15 @@ def main(argv: Sequence[str]) -> int:
             prepare(name)
         return 0
     if not argv or argv[0] not in ENVIRONMENTS:
-        print(f"usage: environments.py {{{','.join(ENVIRONMENTS)}}} [pytest arguments] | --make", file=sys.stderr)
+        names = ",".join(ENVIRONMENTS)
+        print(f"usage: environments.py {{{names}}} [--python PYTHON] [pytest arguments] | --make", file=sys.stderr)
         return 2
     name, *arguments = argv
+    asked = None
+    if arguments[:1] == ["--python"] and len(arguments) > 1:
+        asked, *arguments = arguments[1:]
     wanted = ENVIRONMENTS[name]
-    python = prepare(name)
+    python = prepare(name, asked)
     # What needs services or an engine is not here to be run.
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not services and not engine"]
     environment = {**os.environ, **wanted.variables}
