@@ -8,7 +8,7 @@
     chat = client.conversation(system="You are terse.")
     print(chat.send("Why do KV caches matter?").text)
 
-Names are imported when they are first used (PEP 562), so that ``import homing`` costs next to nothing.
+Names are imported on first use (PEP 562), so ``import homing`` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import import_module
 
 from ._version import __version__
 
-# Not typing's, whose import would be nine tenths of the cost; type checkers know the name.
+# Not typing.TYPE_CHECKING: importing typing would be nine tenths of the cost. Type checkers recognize the bare name.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:

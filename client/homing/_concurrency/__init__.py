@@ -1,4 +1,4 @@
-"""What tasks and threads wait on, under the same names: `tasks` and `threads`, and the event loop they run on.
+"""Waiting and shielding, under the same names for tasks (`tasks`) and threads (`threads`), and the event loop.
 
 Imports only `core.process`. The transport, the stores and both clients import this.
 """

@@ -1,4 +1,4 @@
-"""What tasks wait on, and what is carried through against their cancellation. `threads` has the same names."""
+"""Waiting, and shielding from cancellation, for tasks. `threads` has the same names."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ T = TypeVar("T")
 
 
 class WakeEvent:
-    """Wakes one waiting task; may be rung from any thread, before it waits, and any number of times."""
+    """Wakes one waiting task. Any thread may set it, even before the task waits, and any number of times."""
 
     def __init__(self) -> None:
         self._wake: Callable[[], None] | None = None
         self._rung = False
 
     def set(self) -> None:
-        """Wake the waiter, or the next one to come."""
+        """Wake the waiter, or the next one if none is waiting yet."""
         self._rung = True
         wake = self._wake
         if wake is not None:
             wake()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until rung, at most ``seconds``; return whether it was rung."""
+        """Wait until set, for at most ``seconds``. Return whether it was set."""
         if not self._rung:
             event = anyio.Event()
-            self._wake = on_this_run(event.set)  # first: another thread may ring right now
+            self._wake = on_this_run(event.set)  # before the check: another thread may call set() right now
             try:
                 if not self._rung:
                     with anyio.move_on_after(seconds):
@@ -47,27 +47,27 @@ class WakeEvent:
 
 
 def current_runner() -> object:
-    """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
+    """Identify the task that runs this code. Waiting for one with an equal value would deadlock."""
     return (threading.get_ident(), anyio.get_current_task().id)
 
 
 def is_this_thread(ident: int) -> bool:
-    """Whether what runs here interrupts what it would wait for. Tasks do not: they wait for each other."""
+    """Return whether the caller interrupted what it would wait for. Tasks never do: they wait for each other."""
     return False
 
 
 async def shielded(action: Callable[[], Awaitable[T]]) -> T:
-    """Carry ``action`` through although the task is being cancelled: connections must not leak."""
+    """Run ``action`` to completion even if the task is being cancelled: connections must not leak."""
     with anyio.CancelScope(shield=True):
         return await action()
     raise AssertionError("a shield is never cancelled")  # pragma: no cover
 
 
 async def run_to_completion(action: Callable[[], Awaitable[T]]) -> T:
-    """Carry ``action`` through although the task is being cancelled; the cancellation is delivered afterwards.
+    """Run ``action`` to completion even if the task is being cancelled, and deliver the cancellation afterwards.
 
-    A shield holds against anyio's cancel scopes and trio's, but not against asyncio's own
-    ``task.cancel()`` (``asyncio.timeout``, ``TaskGroup``). There the action becomes a task of its own.
+    A shield protects from anyio's and trio's cancel scopes, but not from asyncio's own ``task.cancel()``
+    (``asyncio.timeout``, ``TaskGroup``). On asyncio, the action therefore becomes a task of its own.
     """
     if running_trio() is not None:
         return await shielded(action)
@@ -82,10 +82,10 @@ async def run_to_completion(action: Callable[[], Awaitable[T]]) -> T:
     if cancelled is None:
         return task.result()
     if not task.cancelled():
-        task.exception()  # looked at: the cancellation takes precedence
+        task.exception()  # mark it as retrieved: the cancellation takes precedence
     raise cancelled
 
 
 async def defer_signals(action: Callable[[], Awaitable[T]]) -> T:
-    """Do ``action``. (Its twin keeps signals waiting, whose handlers would raise in the middle of it.)"""
+    """Run ``action``. (The version for threads defers signals whose handlers would raise in the middle of it.)"""
     return await action()

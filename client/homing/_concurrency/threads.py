@@ -1,4 +1,4 @@
-"""What threads wait on, and what is carried through against signals. `tasks` has the same names."""
+"""Waiting, and shielding from signals, for threads. `tasks` has the same names."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ T = TypeVar("T")
 
 
 class WakeEvent:
-    """Wakes one waiting thread; may be rung before it waits, and any number of times."""
+    """Wakes one waiting thread. It may be set even before the thread waits, and any number of times."""
 
     def __init__(self) -> None:
-        # A bare lock, which is free while the alarm is rung: an Event takes as long to make as a request to encode.
+        # A bare lock, free while the event is set: creating a threading.Event takes as long as encoding a request.
         self._silence = threading.Lock()
         self._silence.acquire()
 
     def set(self) -> None:
-        """Wake the waiter, or the next one to come."""
+        """Wake the waiter, or the next one if none is waiting yet."""
         try:
             self._silence.release()
-        except RuntimeError as error:  # rung already
+        except RuntimeError as error:  # already set
             raise_interrupt(error)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until rung, at most ``seconds``; return whether it was rung."""
+        """Wait until set, for at most ``seconds``. Return whether it was set."""
         return self._silence.acquire(timeout=seconds)
 
 
 def current_runner() -> object:
-    """Return what runs this code. Where two values are equal, waiting for the other would be a deadlock."""
+    """Identify the thread that runs this code. Waiting for one with an equal value would deadlock."""
     return threading.get_ident()
 
 
 def is_this_thread(ident: int) -> bool:
-    """Whether a thread would wait for itself: a signal handler runs in the middle of what it would wait for."""
+    """Return whether a thread would wait for itself, as in a signal handler that interrupted what it waits for."""
     return ident == threading.get_ident()
 
 
 def shielded(action: Callable[[], T]) -> T:
-    """Do ``action``. (Tasks need a shield against cancellation here; threads are not cancelled.)"""
+    """Run ``action``. (Tasks need a shield from cancellation here; threads are not cancelled.)"""
     return action()
 
 
 def run_to_completion(action: Callable[[], T]) -> T:
-    """Carry ``action`` through whatever signals come; their handlers are called afterwards.
+    """Run ``action`` to completion whatever signals arrive, and call their handlers afterwards.
 
-    Handlers run in the main thread only, between any two bytecodes. So while the action runs there, they are
-    kept waiting.
+    Handlers run only in the main thread, between any two bytecodes. They are deferred while the action runs there.
     """
     if threading.current_thread() is not threading.main_thread():
         return action()
@@ -63,5 +62,5 @@ def run_to_completion(action: Callable[[], T]) -> T:
 
 
 def defer_signals(action: Callable[[], T]) -> T:
-    """Do ``action`` as `run_to_completion` does. (Tasks have no need: a raising handler ends their event loop.)"""
+    """Run ``action`` like `run_to_completion`. (Tasks don't need it: a handler that raises ends their event loop.)"""
     return run_to_completion(action)

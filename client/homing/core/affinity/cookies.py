@@ -1,11 +1,11 @@
-"""Cookies that servers set: kept for a conversation and a caller, not for a client.
+"""Cookies that servers set, stored per conversation and caller instead of per client.
 
-A balancer that routes by cookie (HAProxy's ``cookie insert``, AWS's ``AWSALB``, nginx's ``sticky``)
-says with its first response where the next request shall go. In one jar for a whole client the
-first such cookie takes all conversations to one replica, and a session that was opened for one
-caller goes out under another's key. So a cookie is the server's part of an affinity key: it is
-kept for the key that the request had and for who had asked (`core.caller`), and goes along with
-these alone. Cookies' own rules (domain, path, Secure, expiry) are `http.cookiejar`'s.
+A load balancer that routes by cookie (HAProxy's ``cookie insert``, AWS's ``AWSALB``, nginx's ``sticky``)
+chooses the replica for the next request in its first response. With one jar for the whole client, the first
+such cookie would send all conversations to one replica, and a session opened for one caller would be sent
+with another caller's key. So a cookie is treated as the server's part of an affinity key: it is stored for
+the request's key and caller (`core.secrets.caller`), and sent only with these. The rules for cookies (domain,
+path, Secure, expiry) are left to ``http.cookiejar``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, Final
 import httpx
 
 MEMORY: Final = 10_000
-"""Keys for which cookies are kept, as for other tokens of servers; the longest unused are forgotten first."""
+"""Keys whose cookies are kept: as many as for other server-issued tokens. The least recently used go first."""
 
 MAX_COOKIES: Final = 50
-"""Cookies of one key: what RFC 6265, section 6.1, asks of clients for one domain."""
+"""Cookies per key: what RFC 6265, section 6.1, asks clients to support per domain."""
 
 MAX_SIZE: Final = 8192
-"""Characters of one key's cookies: servers refuse a request with more than 8 or 16 KiB of headers."""
+"""Characters of one key's cookies: servers reject requests with more than 8 or 16 KiB of headers."""
 
 
 class _Kept:
@@ -36,7 +36,7 @@ class _Kept:
         self._cookies = cookies
 
     def jar(self) -> CookieJar:
-        """Return a jar with these, the caller's own."""
+        """Return a new jar with these cookies."""
         jar = CookieJar()
         for cookie in self._cookies:
             jar.set_cookie(cookie)
@@ -44,10 +44,10 @@ class _Kept:
 
 
 class CookieStore:
-    """The cookies of many conversations. False as long as there are none.
+    """The cookies of many conversations. Falsy while empty.
 
-    What is kept is never changed, only replaced, so threads need no lock. Of two responses to one key
-    at the same moment the later one's cookies count.
+    Entries are replaced, never modified, so threads need no lock. If two responses for one key arrive at the
+    same moment, the later one's cookies win.
     """
 
     def __init__(self) -> None:
@@ -57,24 +57,24 @@ class CookieStore:
         return bool(self._kept)
 
     def of(self, caller: bytes, key: str) -> CookieJar | None:
-        """Return a jar with the cookies of ``key``, the reader's own; None if there are none."""
+        """Return a new jar with the cookies of ``key``, or None if there are none."""
         place = caller, key
         kept = self._kept.get(place)
         if kept is None:
             return None
-        with suppress(KeyError):  # another thread may have forgotten it just now
+        with suppress(KeyError):  # another thread may have dropped it just now
             self._kept.move_to_end(place)
         return kept.jar()
 
     def keep(self, caller: bytes, key: str, response: Any, *, library: Any = httpx) -> None:
-        """Take over the cookies that ``response`` sets or deletes. ``library``: httpx, or its twin."""
+        """Apply the cookies that ``response`` sets or deletes. ``library`` is httpx, or its twin."""
         place = caller, key
         jar = self._kept.get(place, _Kept()).jar()
         library.Cookies(jar).extract_cookies(response)
         cookies = tuple(cookie for cookie in jar if _travels(cookie))
         size = sum(len(cookie.name) + len(cookie.value or "") for cookie in cookies)
         if not cookies or len(cookies) > MAX_COOKIES or size > MAX_SIZE:
-            self._kept.pop(place, None)  # all of them: nobody can say which the server could do without
+            self._kept.pop(place, None)  # all of them: the client can't know which ones the server needs
             return
         self._kept[place] = _Kept(cookies)
         while len(self._kept) > MEMORY:
@@ -82,7 +82,7 @@ class CookieStore:
 
 
 def _travels(cookie: Cookie) -> bool:
-    # RFC 6265 allows nothing else in a request, and httpx stumbles over it.
+    # RFC 6265 allows only ASCII in a request, and httpx fails on anything else.
     return f"{cookie.name}{cookie.value}".isascii()
 
 

@@ -1,15 +1,15 @@
-"""Which replica a new conversation should begin on, as far as a client can tell.
+"""Choosing the replica on which a new conversation should begin, as well as a client can.
 
-A router hashes the affinity key. Nobody outside knows its hash, and hashing is uneven: of 40
-conversations on four replicas one gets 13 or 14, and sets the tail for all. But a server that names
-its replicas (`REPLICA_HEADER`) tells with every answer where a key leads, and that holds for small
-questions too. So before a conversation's first turn a few fresh keys may be tried out, and the one
-taken that leads to the least loaded replica; the others are kept for later conversations, so that in
-the long run it is little more than one question for each. A conversation that has begun never moves.
+A router hashes the affinity key. Clients don't know its hash, and hashing is uneven: of 40 conversations on
+four replicas, one replica gets 13 or 14 and determines the tail latency of all. But a server that names its
+replicas (`REPLICA_HEADER`) reveals with every response where a key leads, even for small requests. So before a
+conversation's first turn, the client may probe a few fresh keys and take the one that leads to the least
+loaded replica. It keeps the other keys for later conversations, so in the long run this takes little more than
+one probe per conversation. A conversation that has begun never moves.
 
-What counts as load was chosen by simulation (``bench/placement.py``): turns in flight first, then
-conversations of late. Times to first token were tried and are no better a guide: they tell of what a
-replica was burdened with when the turn came, and all newcomers run to the one that was fastest.
+The measure of load was chosen by simulation (``bench/placement.py``): turns in flight first, then recent
+conversations. Times to first token were tried too and are no better: they show a replica's load when the turn
+arrived, and all new conversations then rush to the replica that was fastest.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from .strategies import Affinity, new_key
 Placement = Literal["hash", "balanced"]
 
 RECENT = 60.0
-"""Seconds for which a conversation counts as one of its replica's after its last turn, and for which it
-is believed where an unused key leads: longer than people pause to read, shorter than a fleet lasts."""
+"""Seconds for which a conversation counts towards its replica's load after its last turn, and for which the
+replica of an unused key is trusted. Longer than people pause to read, shorter than a fleet lasts."""
 
 DRAWS = 4
-"""Keys tried out, at most, for one conversation. Of four replicas the least loaded is found with two
-chances in three; a replica that is nearly as good has been found by then, or lies in store."""
+"""Most keys probed for one conversation. Of four replicas, this finds the least loaded one with a probability
+of two thirds; by then one that is nearly as good has been found, or is in reserve."""
 
 KEYS_EACH = 6
-"""Keys known for each replica that was seen, after which these are taken to be all there are: that yet
-another one got none of them has a chance of 2 % beside one replica and 0.5 % beside four."""
+"""Known keys per known replica at which these replicas are taken to be all. The chance that another replica
+got none of these keys is then 2 % with one known replica and 0.5 % with four."""
 
 MEMORY = 10_000
-"""Keys that are remembered; the longest unused are forgotten first."""
+"""Keys remembered. The least recently used are dropped first."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class _Home:
 
 
 class Replicas:
-    """What one client has seen of its server's replicas. `now` is always passed in, in seconds."""
+    """What one client has observed of its server's replicas. Callers always pass in `now`, in seconds."""
 
     def __init__(self) -> None:
         self._begin()
@@ -61,13 +61,13 @@ class Replicas:
         self._homes: OrderedDict[str, _Home] = OrderedDict()
         self._spare: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._tells: bool | None = None
-        # `end` may be called in the middle of another: by a signal handler, or by a coroutine that is collected.
+        # Reentrant: a signal handler or a garbage-collected coroutine may call `end` in the middle of another call.
         self._lock = threading.RLock()
 
-    _after_fork = _begin  # the turns that run are the parent's, and so are the spare keys: no two shall take one
+    _after_fork = _begin  # running turns and spare keys are the parent's: a key must not be taken twice
 
     def seen(self, key: str | None, replica: str | None, now: float) -> None:
-        """Note that ``replica`` has answered a request with ``key``; None where it was not named."""
+        """Record that ``replica`` responded to a request with ``key``; None if the response didn't name it."""
         with self._lock:
             self._tells = replica is not None
             if key is None or replica is None:
@@ -78,25 +78,25 @@ class Replicas:
                 return
             known = self._spare.pop(key, None)
             if known is not None and known[0] != replica:
-                self._spare.clear()  # the fleet has changed, and with it where all the others lead
+                self._spare.clear()  # the fleet has changed, so the other keys may lead elsewhere too
             self._spare[key] = (replica, now)
             while len(self._spare) > MEMORY:
                 self._spare.popitem(last=False)
 
     def begin(self, key: str, now: float) -> None:
-        """Note that a turn with ``key`` is on its way."""
+        """Record that a turn with ``key`` has started."""
         with self._lock:
-            self._forget(now)  # else a client of many short conversations would hold on to the last 10,000
+            self._forget(now)  # otherwise a client with many short conversations would keep the last 10,000
             replica, _ = self._spare.pop(key, (None, now))
             home = self._homes.pop(key, None) or _Home(replica, now)
-            self._homes[key] = home  # the last used is the last
+            self._homes[key] = home  # the most recently used comes last
             home.used = now
             home.running += 1
             while len(self._homes) > MEMORY:
                 self._homes.popitem(last=False)
 
     def end(self, key: str, now: float) -> None:
-        """Note that a turn with ``key``, begun before, is over."""
+        """Record that a turn with ``key`` has ended."""
         with self._lock:
             home = self._homes.get(key)
             if home is not None:
@@ -105,7 +105,7 @@ class Replicas:
                 self._homes.move_to_end(key)
 
     def loads(self, now: float) -> dict[str, tuple[int, int]]:
-        """Return for each replica that was heard of lately: its turns in flight, and its conversations."""
+        """Return, for each replica seen recently, its turns in flight and its conversations."""
         with self._lock:
             return self._loads(now)
 
@@ -121,12 +121,11 @@ class Replicas:
         return {name: (running[name], conversations[name]) for name in names}
 
     def choose(self, now: float, *, settle: bool) -> str | None:
-        """Return the key for a new conversation; None when it is worth trying out another.
+        """Return the key for a new conversation, or None if another key is worth probing.
 
-        That is an unused key that leads to a least busy replica, of which nobody knows whether it is
-        one of all before enough keys are known. With ``settle`` the best that is at hand will do. Where
-        nothing can be gained by looking it is any key: answers name no replica, there is one, or nothing
-        is under way.
+        The key is an unused one that leads to a least loaded replica. Until enough keys are known to have seen
+        all replicas, that replica must also be idle. With ``settle``, the best known one will do. Any key will do
+        where probing can't help: responses name no replica, there is only one, or there was no recent traffic.
         """
         with self._lock:
             loads = self._loads(now)
@@ -139,7 +138,7 @@ class Replicas:
             best = [name for name in reached if loads[name] == least and (explored or settle or not loads[name][0])]
             if not best:
                 return new_key() if settle else None
-            chosen = random.choice(best)  # else all clients would begin with the same one
+            chosen = random.choice(best)  # otherwise all clients would begin with the same one
             key = next(key for key, (replica, _) in self._spare.items() if replica == chosen)
             del self._spare[key]
             self._homes[key] = _Home(chosen, now)
@@ -156,7 +155,7 @@ class Replicas:
 
 
 class Search:
-    """The search for one new conversation's key. Ask `draw` until it returns None; then `key` is there."""
+    """The search for one new conversation's key. Call `draw` until it returns None; then `key` is set."""
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
@@ -164,7 +163,7 @@ class Search:
         self.key: str | None = None
 
     def draw(self, now: float) -> str | None:
-        """Return a key to try out, by a request whose answer goes to `Replicas.seen`; or None."""
+        """Return a key to probe, or None if the search is over. The probe's outcome goes to `Replicas.seen`."""
         self.key = self._replicas.choose(now, settle=self._left == 0)
         if self.key is not None:
             return None
@@ -172,12 +171,12 @@ class Search:
         return new_key()
 
     def give_up(self) -> None:
-        """Try out no more: a question was not answered, and a turn is waiting."""
+        """Stop probing: a probe got no response, and a turn is waiting."""
         self._left = 0
 
 
 def sends_headers(affinity: Affinity) -> bool:
-    """Whether ``affinity`` sends the key in a header, so that a request without a body can try one out."""
+    """Return whether ``affinity`` sends the key in a header, so that a request without a body can probe it."""
     headers: dict[str, str] = {}
     affinity.apply(new_key(), headers, {})
     return bool(headers)
