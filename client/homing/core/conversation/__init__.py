@@ -1,4 +1,4 @@
-"""A conversation: its turns, the prompt they make, trimming, and what a store knows of it.
+"""Conversations: their turns, the prompts built from them, trimming, and what a store holds of them.
 
 The top room of `homing.core`: imports requests, tools and telemetry. Only the shell and integrations import this.
 """

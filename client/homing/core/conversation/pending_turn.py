@@ -1,4 +1,4 @@
-"""A turn that is about to be said: its messages, and its place in the conversation."""
+"""A turn before it is sent: its messages, and its place in the conversation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .trim import Trim
 
 @dataclass(frozen=True, slots=True)
 class PendingTurn:
-    """What a turn is to say. Where that is, is decided when it has the turn lock."""
+    """What a turn will send. Its place is decided once it holds the turn lock."""
 
     new: Sequence[Mapping[str, Any]] | None = None
-    """Its messages; None to ask again what the turn in its place had asked."""
+    """Its messages; None to repeat the request of the turn that it replaces."""
     at: int | Turn | None = None
-    """The turn to replace, with all that followed it; None to go on after the last."""
+    """The turn to replace, along with all later turns; None to append after the last."""
     record: bool = True
 
     def place(self, transcript: Transcript, trim: Trim | None) -> PromptPlan:
-        """Decide on the prompt. Raises `ConfigurationError` when there is no such turn."""
+        """Decide on the prompt. Raises `ConfigurationError` if the turn to replace doesn't exist."""
         upto, start, asked = None, transcript.start(), list[dict[str, Any]]()
         if self.at is not None:
             upto = turn_number(transcript.turns, self.at)
             again = transcript.turns[upto]
-            start, asked = again.start, again.asked  # what its own prompt began with is in the cache
+            start, asked = again.start, again.asked  # the cache holds the beginning of its own prompt
         new = asked if self.new is None else [dict(message) for message in self.new]
         encoded, weights = encode_and_weigh(new)
         weight = sum(weights)
@@ -40,7 +40,7 @@ class PendingTurn:
 
 @dataclass(frozen=True, slots=True)
 class PromptPlan:
-    """Where a turn goes: behind which turns, and which of them its prompt holds."""
+    """Where a turn goes: after which turns, and which of them its prompt includes."""
 
     transcript: Transcript = field(repr=False)
     new: list[dict[str, Any]]
@@ -51,14 +51,14 @@ class PromptPlan:
     trim: Trim | None
     edited: bool
     before: PreviousTurn | None = None
-    """What an earlier request of the same turn has left in the cache."""
+    """What an earlier request of the same turn left in the cache."""
 
     def prompt(self) -> list[bytes]:
-        """Return the encoded messages."""
+        """Return the prompt's encoded messages."""
         return [*self.transcript.prompt(upto=self.upto, start=self.start), *self.encoded]
 
     def previous(self) -> PreviousTurn | None:
-        """Return what the cache should still hold: for a turn that is asked again, its own prompt."""
+        """Return what the cache should still hold. For a turn that is repeated, this is its own prompt."""
         if self.before is not None:
             return self.before
         if self.upto is not None and not self.edited:
@@ -66,7 +66,7 @@ class PromptPlan:
         return self.transcript.previous(self.upto, start=self.start, edited=self.edited)
 
     def after(self, messages: Sequence[Mapping[str, Any]], telemetry: Telemetry) -> PromptPlan:
-        """Return the same turn after a request of it, in which ``messages`` have been added."""
+        """Return the plan for the turn's next request, after the last one added ``messages``."""
         more = [dict(message) for message in messages]
         encoded, weights = encode_and_weigh(more)
         return replace(
@@ -78,7 +78,7 @@ class PromptPlan:
         )
 
     def shortened(self, refusal: ContextWindowExceeded, params: Mapping[str, Any]) -> PromptPlan | None:
-        """Return the same with a shorter prompt, None if it may not be trimmed or that would be in vain."""
+        """Return the plan with a shorter prompt, or None if it may not be trimmed or trimming can't help."""
         if self.trim is None:
             return None
         start = self.trim.start_after(
@@ -88,7 +88,7 @@ class PromptPlan:
 
 
 def turn_number(turns: Sequence[Turn], wanted: int | Turn) -> int:
-    """Return the number of a turn, counted from 0, from the end if negative. Raises `ConfigurationError`."""
+    """Return a turn's index. A negative ``wanted`` counts from the end. Raises `ConfigurationError`."""
     if isinstance(wanted, Turn):
         for number, turn in enumerate(turns):
             if turn is wanted or turn == wanted:
@@ -106,7 +106,7 @@ def turn_number(turns: Sequence[Turn], wanted: int | Turn) -> int:
 
 
 def check_undo(turns: Sequence[Turn], n: int) -> tuple[list[Turn], tuple[Turn, ...]]:
-    """Return the turns that stay and the ``n`` that go. Raises `ConfigurationError` when there are not so many."""
+    """Return the turns that stay and the ``n`` that go. Raises `ConfigurationError` if ``n`` is out of range."""
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(turns):
         raise ConfigurationError(
             f"undo(n={n!r}): n must be 1 to {len(turns)}, the number of turns"

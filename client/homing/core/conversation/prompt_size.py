@@ -1,8 +1,8 @@
-"""How much of a prompt a message is, without a tokenizer: bytes of text, as JSON has them.
+"""The size of a message without a tokenizer: its bytes of text, as encoded in JSON.
 
-Bytes become tokens by what the server reported of an earlier prompt of the same conversation
-(`homing.core.conversation.trim`). So only proportions matter, and text is in proportion; a picture in
-base64 is not, and counts as a fixed amount of text.
+The token count that the server reported for an earlier prompt of the same conversation converts bytes to tokens
+(`homing.core.conversation.trim`). So only proportions matter. Text is in proportion; a base64 image is not, so it
+counts as a fixed amount of text.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any, Final
 from ..encoding.messages import encode_json
 
 BYTES_PER_TOKEN: Final = 3.5
-"""Before the first usage report: English text has about 4 bytes a token, with the template's own
-tokens somewhat fewer. Chinese and code have 2 to 3, so a first prompt in them is underestimated."""
+"""Used before the first usage report. English text has about 4 bytes a token, or somewhat fewer with the
+template's own tokens. Chinese and code have 2 to 3, so a first prompt in these is underestimated."""
 
 MEDIA_TOKENS: Final = 1000
-"""Of a part that is no text: a picture of a megapixel is 700 to 1300 tokens for the Qwen, OpenAI and Gemini
-families. Its base64 would otherwise weigh a thousand times that."""
+"""Tokens of a part that isn't text. A one-megapixel image is 700 to 1300 tokens in the Qwen, OpenAI and Gemini
+families. Counted as text, its base64 would weigh a thousand times as much."""
 
 MEDIA_WEIGHT: Final = int(MEDIA_TOKENS * BYTES_PER_TOKEN)
 
 
 def weigh(message: Mapping[str, Any], encoded: bytes) -> int:
-    """Return the weight of ``message``, whose encoding is ``encoded``."""
+    """Return the weight of ``message`` in bytes of text, given its encoding."""
     weight = len(encoded)
     content = message.get("content")
     if isinstance(content, (list, tuple)):

@@ -1,8 +1,7 @@
-"""What later prompts repeat of a turn. The history keeps all of it.
+"""The parts of a turn that later prompts repeat. The history keeps all of it.
 
-Templates and strict servers refuse what an interrupted turn leaves behind: a tool call that
-nobody answered, a tool's answer to nothing, a reply that was stopped before its first word
-(vercel/ai#10638).
+Chat templates and strict servers reject what an interrupted turn leaves behind: a tool call without a result, a
+tool result without a call, or a reply that was stopped before its first word (vercel/ai#10638).
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from typing import Any
 
 
 def pruned(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages of one turn as later prompts carry them.
+    """Return the messages of one turn as later prompts include them.
 
-    - Reasoning stays out: templates drop it from earlier turns, and sending it would only cost tokens.
-    - A tool call goes in with its answer or not at all, and so does the answer.
-    - A reply with nothing left in it goes.
+    - Reasoning is left out: templates drop it from earlier turns, so sending it would only cost tokens.
+    - A tool call and its result are included together or not at all.
+    - A reply with nothing left in it is dropped.
     """
     kept: list[dict[str, Any]] = []
     for message, answers in _with_answers(messages):
@@ -35,7 +34,7 @@ def pruned(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _with_answers(
     messages: Iterable[Mapping[str, Any]],
 ) -> list[tuple[Mapping[str, Any], dict[Any, dict[str, Any]]]]:
-    """Return each message that is no tool's, with the tools' answers directly behind it, by the call's id."""
+    """Pair each message that isn't a tool result with the results that directly follow it, by call id."""
     pairs: list[tuple[Mapping[str, Any], dict[Any, dict[str, Any]]]] = []
     for message in messages:
         if message.get("role") != "tool":

@@ -1,7 +1,7 @@
-"""What is saved of a conversation beside its turns, and how older layouts become today's.
+"""The settings saved along with a conversation's turns, and upgrades from older formats.
 
-A store keeps this as the conversation's header. ``format`` says how header and turns are
-laid out; a newer one than ours is refused before anything is built on a wrong reading.
+A store keeps them as the conversation's header. ``format`` is the version of the layout of header and turns. A
+version newer than ours is rejected, before anything is built on a misreading.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class ConversationSettings:
     system: str | None = None
     model: str | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
-    """Parameters of every turn. What is code (a function, a class) or of one process (timeouts,
-    headers, which may hold credentials) is not saved."""
+    """Parameters of every turn. Code (a function, a class) is not saved, nor are options of one process
+    (timeouts, and headers, which may hold credentials)."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """The user's own: a title, an owner."""
+    """The user's own data: a title, an owner."""
     other: dict[str, Any] = field(default_factory=dict)
-    """Fields that this version does not know. They are carried along."""
+    """Fields that this version doesn't know. They are preserved."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON data. Raises `ConfigurationError` for metadata that is none."""
+        """Return the settings as plain JSON data. Raises `ConfigurationError` if the metadata isn't JSON."""
         return {
             **self.other,
             "format": FORMAT,
@@ -48,7 +48,7 @@ class ConversationSettings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConversationSettings:
-        """Read `to_dict`'s result, or an older layout's. Raises `ConfigurationError` for what is neither."""
+        """Read the result of `to_dict`, of this or an older format. Raises `ConfigurationError` for anything else."""
         data = upgraded(data)
         for name in ("defaults", "metadata"):
             if not isinstance(data.get(name) or {}, Mapping):
@@ -76,18 +76,18 @@ def _saved(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_0(data: dict[str, Any]) -> dict[str, Any]:
-    """Before conversations were saved by themselves, headers were whatever a program had put there."""
+    """Upgrade a header from before conversations saved themselves. It holds whatever the program put there."""
     own = data.pop("metadata", None)
     header: dict[str, Any] = {name: data.pop(name) for name in _FIELDS if name in data}
     return {**header, "metadata": {**data, **(own if isinstance(own, Mapping) else {})}, "format": 1}
 
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {0: _from_0}
-"""How a header of each older format becomes one of the next. A header without a format is of format 0."""
+"""For each older format, the function that upgrades a header to the next one. No format means format 0."""
 
 
 def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``data`` in today's format. Raises `ConfigurationError` for a newer one."""
+    """Return ``data`` in the current format. Raises `ConfigurationError` if its format is newer."""
     header = dict(data)
     while (found := header.get("format", 0)) != FORMAT:
         upgrade = UPGRADES.get(found) if isinstance(found, int) else None

@@ -1,4 +1,4 @@
-"""Results for the tool calls that a conversation's last turn waits for."""
+"""Results for the pending tool calls of a conversation's last turn."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .transcript import Transcript, Turn, make_turn
 from .trim import Trim
 
 ToolResults = Mapping[str, Any] | Sequence[Any]
-"""Results of tool calls: by the calls' ids, or in the calls' order."""
+"""Results of tool calls: a mapping from call ids, or a sequence in the order of the calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission(PendingTurn):
-    """Results for the calls that the last turn waits for. The turn goes on: it is replaced by a longer one."""
+    """Results for the pending tool calls of the last turn. The turn continues: a longer one replaces it."""
 
     at: int | Turn | None = -1
     results: ToolResults = ()
 
     def place(self, transcript: Transcript, trim: Trim | None) -> PromptPlan:
-        """Put the results behind their calls. Raises `ConfigurationError` when they do not match."""
+        """Put the results after their calls. Raises `ConfigurationError` if they don't match."""
         turn = transcript.turns[-1] if transcript.turns else make_turn([], None)
         calls = pending_calls(turn.messages, turn.finish_reason)
         if not calls:

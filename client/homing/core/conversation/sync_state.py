@@ -1,8 +1,7 @@
-"""What a store is known to hold of a conversation, and what it is still to be told.
+"""What a store is known to hold of a conversation, and what still has to be saved.
 
-A conversation may be ahead of its store: a save has failed, a stream was dropped without
-being closed. Each commit brings the store up to date as a whole, whatever was done since the
-last: turns appended, undone, replaced.
+A conversation may be ahead of its store: a save failed, or a stream was dropped without being closed. Each commit
+brings the store fully up to date, with all turns that were appended, undone or replaced since the last commit.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ class SyncState:
 
     def __init__(self) -> None:
         self.version = 0
-        """The stored version that we know; 0 as long as we know of none."""
+        """The last known version in the store; 0 while none is known."""
         self.turns: tuple[Turn, ...] = ()
         self.header: dict[str, Any] | None = None
         self._doubtful: tuple[tuple[Turn, ...], Mapping[str, Any]] | None = None
 
     def pending_commit(self, turns: Sequence[Turn], header: dict[str, Any]) -> PendingCommit | None:
-        """Return what makes the store hold ``turns`` and ``header``, None when it does already."""
+        """Return the commit after which the store holds ``turns`` and ``header``, or None if it already does."""
         kept = 0
         for saved, turn in zip(self.turns, turns, strict=False):
             if saved is not turn:
@@ -53,16 +52,16 @@ class SyncState:
         )
 
     def mark_saved(self, version: int, turns: Sequence[Turn], header: dict[str, Any]) -> None:
-        """Note that the store holds this, at ``version``."""
+        """Record that the store holds this, at ``version``."""
         self.version, self.turns, self.header = version, tuple(turns), header
         self._doubtful = None
 
     def mark_uncertain(self, turns: Sequence[Turn], header: dict[str, Any]) -> None:
-        """Note that the store may hold this: a commit failed, and its outcome is not known."""
+        """Record that the store may hold this: a commit failed, and its outcome is unknown."""
         self._doubtful = tuple(turns), header
 
     def confirm_uncertain(self, version: int, turns: Sequence[Mapping[str, Any]], header: Mapping[str, Any]) -> bool:
-        """Whether what the store was found to hold is what a doubtful commit had tried to save; then settle it."""
+        """Return whether the store holds what an uncertain commit tried to save. If so, mark it as saved."""
         if self._doubtful is None:
             return False
         tried, with_header = self._doubtful

@@ -1,7 +1,7 @@
-"""What has been said: the turns of a conversation, and the prompt they make.
+"""The turns of a conversation, and the prompts built from them.
 
-The prompt of the next turn is joined from encodings made once, so it begins byte for byte
-like the one before. A turn enters whole or not at all.
+Each message is encoded once, and the next prompt joins these encodings, so it begins byte for byte like the one
+before. A turn is added whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .prompt_size import weigh
 from .prune import pruned
 
 FORMAT = 1
-"""Version of the layout in which conversations are saved. Grows when older readers would misread a newer one."""
+"""Version of the layout in which conversations are saved. Increased when older readers would misread a newer one."""
 
 
 Content = str | Sequence[Mapping[str, Any]]
@@ -31,42 +31,42 @@ class Turn:
     """One user message and the reply to it (with tool calls, several messages)."""
 
     saved: tuple[bytes, ...]
-    """Its messages as JSON. Thousands of conversations may lie idle: none holds its text twice."""
+    """Its messages as JSON. Thousands of conversations may be idle in memory, so none holds its text twice."""
     finish_reason: str | None
     telemetry: Telemetry
     encoded: tuple[bytes, ...] = field(repr=False, compare=False)
-    """What later prompts hold of it: of most messages, the same bytes."""
+    """Its messages as later prompts include them. Most are the same bytes as in ``saved``."""
     start: int = 0
-    """Number of the oldest turn that its prompt held; above 0 once the prompt was trimmed."""
+    """Index of the oldest turn that its prompt included; above 0 once the prompt was trimmed."""
     weight: int = field(default=0, repr=False, compare=False)
-    """Of ``encoded``; see `homing.core.conversation.prompt_size`."""
+    """Weight of ``encoded``; see `homing.core.conversation.prompt_size`."""
     asked_weight: int = field(default=0, repr=False, compare=False)
-    """Of what its own prompt held of it: without the last reply."""
+    """Weight of the part that its own prompt included: all but the last reply."""
 
     @property
     def messages(self) -> tuple[dict[str, Any], ...]:
-        """Its messages, as copies."""
+        """The turn's messages, as copies."""
         return tuple(map(json.loads, self.saved))
 
     @property
     def interrupted(self) -> bool:
-        """Whether its caller stopped it."""
+        """Whether the caller stopped it."""
         return self.finish_reason == INTERRUPTED
 
     @property
     def resumed(self) -> int:
-        """How often its reply broke off and was gone on with in another request."""
+        """How often its reply broke off and was resumed by another request."""
         return self.telemetry.resumes
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """The messages that its last reply answers, as copies."""
+        """The messages that came before its last reply, as copies."""
         messages = self.messages
         replies = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
         return list(messages[: replies[-1] if replies else None])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the turn as plain data."""
         return {
             "messages": list(self.messages),
             "finish_reason": self.finish_reason,
@@ -76,12 +76,16 @@ class Turn:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
-        """Read `to_dict`'s result; fields of later versions are ignored. Raises `ConfigurationError`."""
+        """Read the result of `to_dict`. Fields of later versions are ignored.
+
+        Raises:
+            ConfigurationError: The data is damaged.
+        """
         try:
             telemetry = Telemetry.from_dict(data.get("telemetry") or {})
             return make_turn(data["messages"], data.get("finish_reason"), telemetry, start=int(data.get("start") or 0))
         except ConfigurationError:
-            raise  # it says better what is wrong with a message
+            raise  # it describes better what is wrong with a message
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"a turn of the saved conversation is damaged: {error!r}") from None
 
@@ -93,7 +97,7 @@ def make_turn(
     *,
     start: int = 0,
 ) -> Turn:
-    """Build a turn, encoding what the next prompt will hold of it."""
+    """Build a turn, and encode what the next prompt will include of it."""
     plain = tuple(dict(message) for message in messages)
     sent = pruned(plain)
     encoded, weights = encode_and_weigh(sent)
@@ -112,14 +116,14 @@ def make_turn(
 
 
 def encode_and_weigh(messages: Iterable[Mapping[str, Any]]) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
-    """Encode messages, each once, and weigh them."""
+    """Encode each message once, and weigh it."""
     said = list(messages)
     encoded = tuple(map(encode_message, said))
     return encoded, tuple(map(weigh, said, encoded))
 
 
 def assistant_message(completion: ChatCompletion) -> dict[str, Any]:
-    """Return the first choice's message as history keeps it. Half tool calls are not in it."""
+    """Return the first choice's message as the history keeps it, without incomplete tool calls."""
     message: dict[str, Any] = {"role": "assistant", "content": ""}
     if not completion.choices:
         return message
@@ -137,7 +141,7 @@ def assistant_message(completion: ChatCompletion) -> dict[str, Any]:
 
 
 def user_message(content: Content) -> dict[str, Any]:
-    """Return the message of a user who says ``content``: text, or a list of parts."""
+    """Return a user message with ``content``: text, or a list of parts."""
     if isinstance(content, str):
         return {"role": "user", "content": content}
     if isinstance(content, (Mapping, bytes, bytearray)) or not isinstance(content, Sequence):
@@ -171,9 +175,9 @@ class Transcript:
         return self._system_messages() + [message for turn in self.turns for message in turn.messages]
 
     def prompt(self, *new: Mapping[str, Any], upto: int | None = None, start: int | None = None) -> list[bytes]:
-        """Return the encoded messages of the next request: the turns from ``start`` to ``upto``, and ``new``.
+        """Return the encoded messages of the next request: the turns from ``start`` to ``upto``, then ``new``.
 
-        ``start`` is by default that of the turn before, so that a trimmed prompt stays as it is.
+        ``start`` defaults to that of the turn before, so a trimmed prompt keeps its beginning.
         """
         prompt = list(self._head)
         for turn in self.turns[self.start(upto) if start is None else start : upto]:
@@ -182,16 +186,16 @@ class Transcript:
         return prompt
 
     def start(self, upto: int | None = None) -> int:
-        """Return the number of the oldest turn in the prompt of the latest turn before ``upto``."""
+        """Return the index of the oldest turn in the prompt of the last turn before ``upto``."""
         turns = self.turns[:upto]
         return turns[-1].start if turns else 0
 
     def previous(
         self, upto: int | None = None, *, start: int | None = None, edited: bool = False
     ) -> PreviousTurn | None:
-        """Return what the cache should still hold, None before the first turn.
+        """Return what the cache should still hold, or None before the first turn.
 
-        ``start`` is that of the new prompt; ``edited`` tells that something else was said here before.
+        ``start`` is that of the new prompt. ``edited`` means that the turn replaces one with other messages.
         """
         trimmed = start is not None and start != self.start(upto)
         for turn in reversed(self.turns[:upto]):
@@ -203,24 +207,24 @@ class Transcript:
         return None
 
     def append(self, turn: Turn, *, upto: int | None = None) -> None:
-        """Let a finished turn enter, in place of all turns after ``upto`` if that is given."""
+        """Add a finished turn. If ``upto`` is given, it replaces all turns from there on."""
         self.turns = self.with_turn(turn, upto=upto)
 
     def with_turn(self, turn: Turn, *, upto: int | None = None) -> list[Turn]:
-        """Return what `append` makes of the turns, and leave them as they are."""
+        """Return the turns as `append` would leave them, without changing them."""
         return [*self.turns[:upto], turn]
 
     def copy(self) -> Transcript:
-        """Return a transcript that goes its own way from here; the turns are shared."""
+        """Return an independent transcript that shares the turns."""
         return Transcript(self.system, self.turns)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the transcript as plain data."""
         return {"format": FORMAT, "system": self.system, "turns": [turn.to_dict() for turn in self.turns]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
-        """Read `to_dict`'s result. Raises `ConfigurationError` for what is not one."""
+        """Read the result of `to_dict`. Raises `ConfigurationError` for anything else."""
         check_format(data.get("format"))
         turns = data.get("turns", ())
         if not isinstance(turns, (list, tuple)) or not all(isinstance(turn, Mapping) for turn in turns):
@@ -228,7 +232,7 @@ class Transcript:
         return cls(data.get("system"), map(Turn.from_dict, turns))
 
     def to_markdown(self) -> str:
-        """Return it for reading, one heading for each message."""
+        """Return the transcript as Markdown for reading, with one heading per message."""
         parts = []
         for message in self.messages:
             text = text_of(message.get("content"))
@@ -238,7 +242,7 @@ class Transcript:
 
 
 def check_format(found: object) -> None:
-    """Refuse a layout that this version cannot read."""
+    """Raise `ConfigurationError` for a format that this version cannot read."""
     if found != FORMAT:
         raise ConfigurationError(
             f"this is not a conversation that this version can read (format {found!r}, "
@@ -247,7 +251,7 @@ def check_format(found: object) -> None:
 
 
 def text_of(content: Any) -> str:
-    """Return the text in a message's content, parts joined."""
+    """Return the text of a message's content, with its parts joined."""
     if isinstance(content, str):
         return content
     if not content:

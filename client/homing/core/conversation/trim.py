@@ -1,12 +1,11 @@
 """Which turns a prompt leaves out when a conversation outgrows the model's context.
 
-A window that slides by one turn a turn changes the beginning of every prompt, and with it
-the whole of what the replica has cached (kern-ai#295, nanobot#4568). With two water marks
-many turns go at once, seldom: above ``high`` the prompt is cut down to ``low``, and then grows
-on an unchanged prefix until it is above ``high`` again.
+A window that slides by one turn each turn changes the beginning of every prompt, which invalidates everything
+that the replica has cached (kern-ai#295, nanobot#4568). With two watermarks, many turns go at once, but rarely: a
+prompt above ``high`` is cut down to ``low``, then grows on an unchanged prefix until it is above ``high`` again.
 
-Only whole turns go, oldest first, so a tool call never loses its answer (Cogtrix#130), and
-the system prompt stays. Nothing goes from the history: what is trimmed is the prompt.
+Only whole turns go, oldest first, so a tool call never loses its result (Cogtrix#130). The system prompt stays.
+Only the prompt is trimmed; the history keeps everything.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from .prompt_size import BYTES_PER_TOKEN
 from .transcript import Transcript
 
 LOW_SHARE: Final = 0.5
-"""``low`` as a share of ``high``. Each trim costs one prefill of ``low`` tokens on a cold cache. At a half
-it is paid once for every ``high / 2`` tokens that are said, while the prompts in between add up to many times that;
-a lower mark would forget more for little gain, a higher one would trim more often."""
+"""``low`` as a share of ``high``. Each trim costs one prefill of ``low`` tokens on a cold cache. At one half, this
+happens once per ``high / 2`` tokens of conversation, while the prompts in between add up to many times that. A
+lower mark would forget more for little gain; a higher one would trim more often."""
 
 # "… longer than the model's context length (512 tokens)", "maximum context length of 512 tokens" (SGLang),
 # "maximum context length is 8192 tokens" (OpenAI, vLLM).
@@ -39,13 +38,19 @@ _PROMPT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trim:
-    """Keep prompts below ``high`` tokens by leaving out the oldest turns, down to ``low``, once in a while.
+    """Keep prompts within ``high`` tokens by occasionally leaving out the oldest turns.
 
-    ``high`` should leave room for the reply: the model's context length less ``max_tokens``. ``low``
-    is half of it by default. Without ``high`` nothing is trimmed until the server refuses a prompt as
-    too long. Either way a refused prompt is trimmed and sent once more.
+    A prompt that exceeds ``high`` is cut down to ``low``. A prompt that the server rejects as too long is trimmed
+    and sent once more. Tokens are estimated from the server's own count for the turn before, so no tokenizer is
+    needed.
 
-    Tokens are estimated from the server's own count for the turn before, so no tokenizer is needed.
+    Args:
+        high: The most tokens for a prompt. It should leave room for the reply: the model's context length less
+            ``max_tokens``. If None, nothing is trimmed until the server rejects a prompt.
+        low: The tokens to cut a prompt down to. Half of ``high`` by default.
+
+    Raises:
+        ConfigurationError: A value is not a positive integer, or ``low`` is given without a larger ``high``.
     """
 
     high: int | None = None
@@ -61,9 +66,13 @@ class Trim:
             )
 
     def start(self, transcript: Transcript, new: int, *, upto: int | None, start: int) -> int:
-        """Return the number of the first turn that the next prompt should hold.
+        """Return the index of the first turn that the next prompt should include.
 
-        ``new`` is the weight of its new messages, ``start`` the number that the turn before had.
+        Args:
+            transcript: The conversation so far.
+            new: The weight of the prompt's new messages.
+            upto: The index of the turn that the new one replaces; None to append.
+            start: The index of the first turn in the prompt before.
         """
         if self.high is None:
             return start
@@ -83,7 +92,16 @@ class Trim:
         start: int,
         params: Mapping[str, Any],
     ) -> int | None:
-        """Return the first turn for another try after the server's ``refusal``, None if it would be in vain."""
+        """Return the first turn to include in a retry after ``refusal``, or None if trimming can't help.
+
+        Args:
+            refusal: The server's error, whose message may state the prompt's size and the limit in tokens.
+            transcript: The conversation so far.
+            new: The weight of the prompt's new messages.
+            upto: The index of the turn that the new one replaces; None to append.
+            start: The index of the first turn in the rejected prompt.
+            params: The request's parameters. Their token limit is reserved for the reply.
+        """
         said = str(refusal)
         counted, limit = _PROMPT.search(said), _LIMIT.search(said)
         prompt = _Prompt(transcript, new, upto, _bytes_per_token(transcript, upto))
@@ -100,7 +118,7 @@ class Trim:
 
 
 class _Prompt:
-    """The size of the next prompt, for each turn that it may begin with."""
+    """The size of the next prompt, by the turn that it begins with."""
 
     def __init__(self, transcript: Transcript, new: int, upto: int | None, bytes_per_token: float) -> None:
         self._turns: Sequence[int] = [turn.weight for turn in transcript.turns[:upto]]
@@ -114,7 +132,7 @@ class _Prompt:
         return self.weight(start) / self._bytes_per_token
 
     def cut(self, start: int, low: float, *, enough: float) -> int:
-        """Return the first turn with which it is down to ``low``; the last turn stays if that is ``enough``."""
+        """Return the first turn with which the prompt fits ``low``. The last turn stays if it fits ``enough``."""
         last = len(self._turns) - 1
         while start <= last and self.tokens(start) > low and not (start == last and self.tokens(start) <= enough):
             start += 1
@@ -122,7 +140,7 @@ class _Prompt:
 
 
 def _bytes_per_token(transcript: Transcript, upto: int | None) -> float:
-    """Return how many bytes a token had in the latest prompt that the server has counted."""
+    """Return the bytes per token in the latest prompt that the server counted."""
     turns = transcript.turns[:upto]
     for number in range(len(turns) - 1, -1, -1):
         turn = turns[number]

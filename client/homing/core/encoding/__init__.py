@@ -1,4 +1,4 @@
-"""Messages as JSON bytes: each is encoded once, however many turns carry it.
+"""Messages as JSON bytes. Each is encoded once, however many turns include it.
 
 Imports `core.process`. Affinity keys, requests and conversations import this.
 """

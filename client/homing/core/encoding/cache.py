@@ -1,9 +1,9 @@
-"""Message lists that grow, encoded where they have grown.
+"""Incremental encoding of message lists that grow.
 
-A conversation encodes each message once. Who keeps a plain list and sends it whole with every
-turn, as OpenAI's shape asks for, gets the same from here: the list that came last with the same
-beginning is kept with its encodings, and what the new one has in common with it is taken over.
-The messages are compared, with copies that nobody else holds, so an edit anywhere is seen.
+A conversation encodes each message once. Callers that keep a plain list and send all of it with every turn, as
+OpenAI's API requires, get the same from this cache. It keeps the last list with the same beginning, along with its
+encodings, and reuses the part that the new list has in common with it. It compares messages with private copies,
+so an edit anywhere is noticed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..process.fork import renew_after_fork
 from .messages import encode_messages
 
 LIMIT: Final = 32 * 1024 * 1024
-"""Bytes of encodings kept for one client: thirty histories of a megabyte. Older ones are forgotten first."""
+"""Bytes of encodings kept per client: thirty histories of a megabyte. The least recently used go first."""
 
 SHORT: Final = 4
-"""Messages in a list that is encoded faster than looked up."""
+"""Lists with fewer messages are faster to encode than to look up."""
 
 
 class _Known(NamedTuple):
@@ -33,7 +33,7 @@ class _Known(NamedTuple):
 
 
 class EncodingCache:
-    """Encodes message lists like `encode_messages`, with the same bytes and errors. Safe between threads."""
+    """Encodes message lists like `encode_messages`, with the same bytes and errors. Thread-safe."""
 
     def __init__(self, *, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -41,15 +41,15 @@ class EncodingCache:
         renew_after_fork(self)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may call in the middle of a step
+        self._lock = threading.RLock()  # reentrant: a signal handler may call in the middle of a step
         self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
         self._size = 0
 
-    _after_fork = _begin  # another thread may have been in the middle of a change
+    _after_fork = _begin  # another thread may have been changing it
 
     @property
     def size(self) -> int:
-        """Bytes of the encodings that are kept."""
+        """Bytes of all stored encodings."""
         return self._size
 
     def encode(self, messages: Any) -> list[bytes]:
@@ -60,7 +60,7 @@ class EncodingCache:
         known = self._known.get(key, _NOTHING)
         same = _in_common(known.copies, messages)
         encoded = known.encoded[:same] + encode_messages(messages[same:], first=same)
-        # What comes behind a message that cannot be compared is not kept: it is the longest prefix that counts.
+        # Keep only the messages before the first one that cannot be compared: only a prefix can be reused.
         copies = known.copies[:same] + _copies(messages[same:])
         self._keep(key, copies, encoded[: len(copies)])
         return encoded
@@ -80,7 +80,7 @@ _NOTHING: Final = _Known([], [], 0)
 
 
 def _beginning(messages: Any) -> tuple[str, ...] | None:
-    """Return what tells a conversation from others: its texts up to the first user's; None if it has none."""
+    """Return what identifies a conversation: its texts up to the first user message. None if it can't be cached."""
     if type(messages) is not list or len(messages) < SHORT:
         return None
     texts: list[str] = []
@@ -95,14 +95,14 @@ def _beginning(messages: Any) -> tuple[str, ...] | None:
 
 
 def _in_common(copies: list[Any], messages: list[Any]) -> int:
-    """Return how many messages are as they were."""
-    if messages[: len(copies)] == copies:  # at the speed of C
+    """Return how many leading messages are unchanged."""
+    if messages[: len(copies)] == copies:  # compares in C
         return len(copies)
     return sum(1 for _ in takewhile(bool, map(eq, copies, messages)))
 
 
 def _copies(messages: Iterable[Any]) -> list[Any]:
-    """Return copies of the first messages, as far as they can be compared."""
+    """Return copies of the messages before the first one that cannot be compared."""
     copies = []
     for message in messages:
         try:
@@ -113,9 +113,9 @@ def _copies(messages: Iterable[Any]) -> list[Any]:
 
 
 def _copy(value: Any) -> Any:
-    """Return a copy that is equal to nothing but what is encoded alike; raise `TypeError` where there is none.
+    """Return a copy that equals only values with the same encoding. Raises `TypeError` where that is impossible.
 
-    Numbers have none, since 1 is equal to 1.0 and True; neither have objects that are not ours.
+    It is impossible for numbers, since 1 equals 1.0 and True, and for objects of foreign classes.
     """
     kind = type(value)
     if value is None or kind is str:

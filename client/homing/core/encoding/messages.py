@@ -1,8 +1,8 @@
-"""Requests to bytes. A message is encoded once, however many turns carry it.
+"""Encoding of requests. Each message is encoded once, however many turns include it.
 
-An engine's prefix cache works on tokens, tokens come from text, and text comes from these
-bytes: encoding a message once and joining makes every later turn begin byte for byte like
-the one before, and costs O(new text) instead of O(history).
+An engine's prefix cache works on tokens, tokens come from text, and text comes from these bytes. Encoding each
+message once and joining the results makes every turn begin byte for byte like the one before, and costs O(new
+text) instead of O(history).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ..process.interrupts import raise_interrupt
 
 
 def encode_json(value: Any, *, name: str) -> bytes:
-    """Encode compactly as UTF-8. ``name`` is what an error calls the value.
+    """Encode ``value`` as compact JSON in UTF-8. Errors call it ``name``.
 
-    Raises `ConfigurationError` for what JSON or UTF-8 cannot carry: NaN and infinities
-    (RFC 8259 §6), lone surrogates, unknown types.
+    Raises `ConfigurationError` for what JSON or UTF-8 cannot represent: NaN and infinities (RFC 8259 §6), lone
+    surrogates, unknown types.
     """
     try:
         return _to_json(value).encode()
@@ -34,7 +34,7 @@ def encode_json(value: Any, *, name: str) -> bytes:
 
 
 def plain_json(value: Any, *, name: str) -> Any:
-    """Return ``value`` as JSON would bring it back: models as objects, tuples as lists, and a copy.
+    """Return a copy of ``value`` as after a round trip through JSON: models become objects, tuples become lists.
 
     Raises `ConfigurationError` like `encode_json`.
     """
@@ -42,7 +42,7 @@ def plain_json(value: Any, *, name: str) -> Any:
 
 
 def encode_message(message: Any, *, place: int | None = None) -> bytes:
-    """Encode one chat message (a mapping, or a model object such as a reply's ``message``)."""
+    """Encode one chat message: a mapping, or a model object such as a reply's ``message``."""
     name = "the message" if place is None else f"messages[{place}]"
     plain = message if isinstance(message, (dict, Mapping)) else _plain_message(message, name)
     role = plain.get("role")
@@ -52,7 +52,7 @@ def encode_message(message: Any, *, place: int | None = None) -> bytes:
 
 
 def message_list(messages: Iterable[Any]) -> list[Any]:
-    """Return ``messages`` as a list. Raises `ConfigurationError` for what is none."""
+    """Return ``messages`` as a list. Raises `ConfigurationError` if it isn't a collection of messages."""
     if isinstance(messages, list):
         return list(messages)
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
@@ -64,9 +64,9 @@ def message_list(messages: Iterable[Any]) -> list[Any]:
 
 
 def encode_messages(messages: Iterable[Any], *, first: int = 0) -> list[bytes]:
-    """Encode a whole history, or what follows its ``first`` messages.
+    """Encode a whole history, or the part after its ``first`` messages.
 
-    Raises `ConfigurationError` naming the message at fault.
+    Raises `ConfigurationError`, naming the invalid message, or if the history is empty.
     """
     messages = message_list(messages)
     encoded = [encode_message(message, place=place) for place, message in enumerate(messages, first)]
@@ -76,12 +76,12 @@ def encode_messages(messages: Iterable[Any], *, first: int = 0) -> list[bytes]:
 
 
 def encode_request(params: Mapping[str, Any], messages: Sequence[bytes]) -> bytes:
-    """Join a request body from its ``params`` and its already encoded ``messages``, if it has any."""
+    """Build a request body from ``params`` and the already encoded ``messages``, if there are any."""
     rest = encode_json(params, name="the request")
     if not messages:
         return rest
     tail = b"]}" if rest == b"{}" else b"]," + rest[1:]
-    # One join: each further copy of a long history would cost as much again.
+    # One join, since each extra copy of a long history would cost as much again.
     inner = [piece for message in messages for piece in (b",", message)]
     return b"".join([b'{"messages":[', *inner[1:], tail])
 
@@ -90,7 +90,7 @@ def _plain_message(message: Any, name: str) -> Mapping[str, Any]:
     plain = _dumped(message)
     if not isinstance(plain, Mapping):
         raise ConfigurationError(f"{name} must be a mapping with 'role' and 'content', got {type(message).__name__}")
-    # A server's message has null for what it lacks; sending the nulls back trips strict servers.
+    # In a server's message, missing fields are null. Strict servers reject nulls that are sent back.
     return {key: value for key, value in plain.items() if value is not None or key == "content"}
 
 
@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-# Made once: json.dumps makes one for each call that does not want its defaults.
+# Created once: json.dumps creates an encoder for every call with non-default options.
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
