@@ -1,4 +1,4 @@
-"""Errors of a broken reply that was not resumed."""
+"""Errors for a broken reply that was not resumed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from ...errors import APIError, APITimeoutError, ResponseTooLarge, StreamInterru
 
 
 def not_resumed(error: APIError, why: str) -> APIError:
-    """Say in the error of a broken reply why it was not gone on with."""
+    """Add to the error of a broken reply why it was not resumed."""
     error.message = f"{error.message}; not resumed: {why}"
     error.args = (error.message,)
     return error
 
 
 def failed_to_resume(broken: APIError, failure: Exception) -> Exception:
-    """Return what to raise when the request that should have gone on with a reply has failed.
+    """Return the exception to raise when the request to resume a reply failed.
 
-    For the caller it is still the interruption; a limit of theirs, of time or bytes, stays what it is.
+    To the caller, it is still the interruption. Only the caller's own limits, of time or bytes, stay as they are.
     """
     if failure is broken or isinstance(failure, (APITimeoutError, ResponseTooLarge)):
         return failure

@@ -1,10 +1,9 @@
-"""From what a server said to the exception that says it well.
+"""Turning a server's error response into the right exception.
 
-Servers disagree on everything here. ``error`` is an object (OpenAI, SGLang in streams), a
-string (SGLang's 401) or missing (SGLang's flat form, FastAPI's ``detail``); ``code`` is a
-number, a numeric string or a word; ``type`` has half a dozen spellings in SGLang alone; and
-a proxy in between answers in HTML. Only the HTTP status and a stated ``code`` are trusted,
-the ``type`` is the last resort.
+Servers disagree on everything here. ``error`` is an object (OpenAI, SGLang in streams), a string (SGLang's 401) or
+missing (SGLang's flat form, FastAPI's ``detail``). ``code`` is a number, a numeric string or a word. ``type`` has
+half a dozen spellings in SGLang alone. A proxy in between responds in HTML. Only the HTTP status and an explicit
+``code`` are trusted; ``type`` is the last resort.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from ..text.surrogates import replace_surrogates_json
 if TYPE_CHECKING:
     import httpx
 
-#: Characters of a server's own words in a message. SGLang's validation errors run to
-#: kilobytes and repeat themselves; the first sentences tell.
+#: Characters quoted from a server's message. SGLang's validation errors run to kilobytes and
+#: repeat themselves; the first sentences are enough.
 EXCERPT: Final = 300
-#: Characters of a body that is not JSON to keep in ``error.body``: a proxy's page, a traceback.
+#: Characters to keep in ``error.body`` of a body that is not JSON: a proxy's page, a traceback.
 MAX_TEXT_BODY: Final = 4096
-#: Bytes of an error's body that are read: enough for any message, not for a proxy's runaway page.
+#: Bytes to read of an error's body: enough for any message, but not for a proxy's runaway page.
 MAX_ERROR_BODY: Final = 1 << 20
-#: Used for an error object in a stream that states no code: something failed on the server.
+#: Status of an error object in a stream that states no code: something failed on the server.
 UNSTATED: Final = 500
 
 _BY_STATUS: Final[dict[int, tuple[type[APIStatusError], str]]] = {
@@ -115,11 +114,10 @@ def status_error(
     *,
     secrets: Iterable[str] = (),
 ) -> APIStatusError:
-    """Return the exception for an answer with an error status, or for an error object in a stream.
+    """Return the exception for a response with an error status, or for an error object in a stream.
 
-    ``body`` is the answer as bytes, text or already parsed JSON. Anything in it that looks
-    like a credential, and each of ``secrets``, is blotted out of the message and of
-    ``error.body``: servers do quote the key they refuse.
+    ``body`` is the response as bytes, text or parsed JSON. Anything in it that looks like a credential, and each of
+    ``secrets``, is redacted from the message and from ``error.body``: servers do quote the key that they reject.
     """
     parsed = _parsed(body)
     body = redact(parsed, secrets)
@@ -147,15 +145,15 @@ def stream_error(data: bytes, *, secrets: Iterable[str] = ()) -> APIStatusError:
 
 
 def is_error(data: bytes) -> bool:
-    """Whether a body is an error object, whatever its HTTP status."""
-    if len(data) > MAX_ERROR_BODY:  # not worth the memory of several copies
+    """Return whether a body is an error object, whatever its HTTP status."""
+    if len(data) > MAX_ERROR_BODY:  # not worth the memory for several copies
         return False
     body = _parsed(data)
     return isinstance(body, dict) and bool(body.get("error") or body.get("object") == "error")
 
 
 def stated_status(body: object) -> int:
-    """Return the HTTP status that an error object stands for, :data:`UNSTATED` if it names none."""
+    """Return the HTTP status that an error object states, or :data:`UNSTATED` if it states none."""
     stated = error_object(body)
     for key in ("code", "status", "status_code", "type"):
         value = stated.get(key)
@@ -168,9 +166,9 @@ def stated_status(body: object) -> int:
 
 
 def invalid_response(what: str, data: bytes | str, *, secrets: Iterable[str] = ()) -> APIResponseValidationError:
-    """Return the exception for an answer that is not what the protocol promises.
+    """Return the exception for a response that violates the protocol.
 
-    ``what`` says what is wrong with it; an excerpt of ``data`` is added, without ``secrets``.
+    ``what`` describes the problem. An excerpt of ``data`` is added, with ``secrets`` redacted.
     """
     text = data if isinstance(data, str) else data[: 4 * MAX_TEXT_BODY].decode("utf-8", "replace")
     text = redact(text, secrets)
@@ -183,7 +181,7 @@ def invalid_response(what: str, data: bytes | str, *, secrets: Iterable[str] = (
 
 
 def excerpt(text: str) -> str:
-    """Return ``text`` clean and on one line, ended with a full stop and cut at :data:`EXCERPT` characters."""
+    """Return ``text`` cleaned, on one line, ending with a full stop and cut at :data:`EXCERPT` characters."""
     line = strip_controls(" ".join(text.split()))
     if len(line) > EXCERPT:
         return line[: EXCERPT - 1] + "…"
@@ -196,14 +194,14 @@ def _parsed(body: object) -> Any:
     if not isinstance(body, str):
         return body
     try:
-        # Bounded in depth, unlike json.loads, so that hide cannot overflow.
+        # Bounded in depth, unlike json.loads, so redact cannot overflow the stack.
         return from_json(replace_surrogates_json(body.encode("utf-8", "replace")) or body)
     except ValueError:
         return body
 
 
 def _said(body: object) -> str:
-    """Return the server's own words, or an empty string."""
+    """Return the server's own message, or an empty string."""
     if isinstance(body, str):
         return _page_title(body) if body.lstrip()[:1] == "<" else body.strip()
     detail = error_object(body)

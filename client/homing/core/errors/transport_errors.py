@@ -1,4 +1,4 @@
-"""Transport errors in our own words. httpx's exceptions never escape (openai-python#2356, #1384)."""
+"""Transport errors as Homing's own. httpx's exceptions never escape (openai-python#2356, #1384)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from ..secrets.redact import redact
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 HEAD_TOO_LARGE = 431
-"""Request Header Fields Too Large (RFC 6585). h11 says the same of an answer's."""
+"""Request Header Fields Too Large (RFC 6585). h11 uses the same status for a response's headers."""
 
 MAX_REDIRECTS = 5
-"""Same-host redirects followed for one attempt (a trailing slash, http to https): more is a loop."""
+"""Same-host redirects to follow per attempt (a trailing slash, http to https). More are a loop."""
 
 
 def connection_failure(error: Exception, url: str, secrets: Iterable[str] = ()) -> APIError | ConfigurationError:
-    """Translate what the transport raised before any byte of an answer had come.
+    """Translate an exception that the transport raised before the first byte of a response.
 
-    ``secrets`` are kept out of the message: h11 quotes a header that it will not send, and a line that it cannot read.
+    ``secrets`` are redacted from the message: h11 quotes a header that it won't send, and a line that it can't parse.
     """
     host = shown_host(url)
     causes = _causes(error)
@@ -66,7 +66,7 @@ def connection_failure(error: Exception, url: str, secrets: Iterable[str] = ()) 
 
 
 def stream_failure(error: Exception, secrets: Iterable[str] = ()) -> APIError:
-    """Translate what the transport raised in the middle of an answer; ``secrets`` are kept out of the message."""
+    """Translate an exception that the transport raised in mid-response. The message has no ``secrets``."""
     if isinstance(error, httpx.DecodingError):
         return APIResponseValidationError(f"the answer cannot be decompressed: {_why(error, secrets)}")
     if _endless_head(_causes(error)):
@@ -79,7 +79,7 @@ def stream_failure(error: Exception, secrets: Iterable[str] = ()) -> APIError:
 
 
 def truncated() -> StreamTruncated:
-    """The error of a stream that ended cleanly, but not by the protocol (litellm#42140, tidebreak#1124)."""
+    """Return the error for a stream that ended cleanly, but against the protocol (litellm#42140, tidebreak#1124)."""
     return StreamTruncated(
         "the stream ended without finish_reason and without [DONE]: a proxy or the replica cut it; "
         "what had come is in .partial"
@@ -87,7 +87,7 @@ def truncated() -> StreamTruncated:
 
 
 def too_large(received: int, limit: float) -> ResponseTooLarge:
-    """The error of an answer of which ``received`` bytes have come, more than the ``limit``."""
+    """Return the error for a response whose size so far, ``received`` bytes, exceeds the ``limit``."""
     return ResponseTooLarge(
         f"the answer is longer than max_response_bytes allows: {received} bytes have come, the limit is {limit:.0f}. "
         "Raise max_response_bytes if you expect so much; else look into what the server sends",
@@ -97,11 +97,11 @@ def too_large(received: int, limit: float) -> ResponseTooLarge:
 
 
 def redirect_target(response: httpx.Response, url: str, secrets: Iterable[str] = ()) -> str:
-    """Return where a redirect leads, if credentials may follow there.
+    """Return the target of a redirect, if credentials may be sent there.
 
-    Only the same host (or http to https on it) and only the kinds that keep the method;
-    anything else is for the user to decide (RFC 9110 §15.4 leaves it to the client).
-    Of a foreign address no more than scheme and host is quoted, and no ``secrets``.
+    That is only the same host (or http to https on it), and only for redirects that keep the method. The user must
+    decide on anything else (RFC 9110 §15.4 leaves it to the client). The error quotes only scheme and host of the
+    other address, without ``secrets``.
     """
     old = httpx.URL(url)
     try:
@@ -121,17 +121,17 @@ def redirect_target(response: httpx.Response, url: str, secrets: Iterable[str] =
 
 
 def _endless_head(causes: list[BaseException]) -> bool:
-    """Tell whether what h11 may keep was too little, for a head or a chunk's header: its own mark for that."""
+    """Return whether a head or a chunk's header exceeded h11's buffer, which h11 marks with this status hint."""
     return any(getattr(cause, "error_status_hint", None) == HEAD_TOO_LARGE for cause in causes)
 
 
 def shown_host(url: str) -> str:
-    """Return host and port of a URL: what may be shown of it."""
+    """Return a URL's host and port, the part that may be shown."""
     return httpx.URL(url).netloc.decode("ascii")
 
 
 def _why(error: BaseException, secrets: Iterable[str]) -> str:
-    """Return the transport's words, which may quote the server's."""
+    """Return the transport's message, which may quote the server's."""
     said: str = redact(str(error), secrets)
     return said or type(error).__name__
 

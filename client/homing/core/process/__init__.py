@@ -1,4 +1,4 @@
-"""What a process does to state: forks, signal handlers, and holders that vanish.
+"""Keeping state valid across forks, signal handlers, and lock holders that vanish.
 
-Everything else may import this; it imports nothing of Homing.
+Everything else may import this; it imports nothing from Homing.
 """

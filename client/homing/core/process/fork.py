@@ -1,11 +1,11 @@
-"""What a process that was forked must not go on with.
+"""Resetting state that a forked process must not keep using.
 
-A child has its parent's memory as it was in one instant, and one of its threads. A lock that another
-thread held is never released there, a leader of a cold start never answers, and each socket is the
-parent's too: a byte read from it is lost to the parent, and shutting it down ends the parent's call.
+A child has its parent's memory as of one instant, and one of its threads. A lock that another thread held is never
+released there, and the leader of a cold start never reports back. Each socket is shared with the parent: a byte
+that the child reads is lost to the parent, and shutting the socket down ends the parent's call.
 
-What holds any of these is kept here, weakly, and begins anew in the child before anything else runs
-there. Nothing is looked up or compared while a call runs.
+Objects with such state are registered here, weakly, and reset in the child before anything else runs there. Calls
+have nothing to look up or compare.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from weakref import WeakSet
 
 
 class Renewable(Protocol):
-    """What begins anew in a forked child."""
+    """An object that is reset in a forked child."""
 
     def _after_fork(self) -> None:
-        """Let go of what is the parent's. Takes no lock and waits for nothing: no other thread is there."""
+        """Drop what belongs to the parent. Takes no lock and waits for nothing: there is no other thread."""
 
 
 _kept: WeakSet[Renewable] = WeakSet()
 
 
 def renew_after_fork(owner: Renewable) -> None:
-    """Let ``owner`` begin anew in each child that this process forks."""
+    """Reset ``owner`` in each child that this process forks."""
     _kept.add(owner)
 
 

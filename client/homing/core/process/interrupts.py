@@ -1,7 +1,7 @@
-"""Telling what a program's signal handler has raised from errors of a connection or a store.
+"""Distinguishing exceptions from the program's signal handlers from errors of a connection or a store.
 
 A handler may raise anything, anywhere: time limits by SIGALRM raise `TimeoutError`, which is an `OSError`. On
-its way up it meets code, ours and httpcore's, that takes an `OSError` for a broken connection and tries again.
+its way up it passes code, ours and httpcore's, that takes an `OSError` for a broken connection and retries.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 SIGNALS = tuple(sorted(signal.valid_signals()))
-"""All of them: any may have a handler that raises, as a time limit's SIGALRM or a worker's SIGUSR1 does."""
+"""All signals: any may have a handler that raises, as a time limit's SIGALRM or a worker's SIGUSR1 does."""
 
 
 class DeferredSignals:
-    """A signal handler that keeps signals for later, until it is `over`. Then it makes room for the program's own."""
+    """A signal handler that defers signals until it is `over`, and then restores the program's own handlers."""
 
     def __init__(self) -> None:
         self.over = False
@@ -30,19 +30,19 @@ class DeferredSignals:
         }
 
     def begin(self) -> None:
-        """Take the place of the program's handlers."""
+        """Replace the program's handlers."""
         for number in self.handlers:
             signal.signal(number, self)
 
     def end(self) -> None:
-        """Put them back, and call them for what came meanwhile."""
+        """Restore the handlers, and call them for the signals that arrived meanwhile."""
         left = list(self.handlers.items())
-        self.over = True  # first: should two interrupts keep the rest from happening, each signal mends its own
+        self.over = True  # first: if two interrupts prevent the rest, each signal still restores its own handler
         try:
             while left:
                 signal.signal(*left[-1])
                 left.pop()
-        finally:  # one that is back may raise while the others are put back
+        finally:  # a restored handler may raise while the others are being restored
             try:
                 for number, handler in left:
                     signal.signal(number, handler)
@@ -63,13 +63,13 @@ class DeferredSignals:
             while self.came:
                 number, frame = self.came.pop(0)
                 self.handlers[number](number, frame)
-        finally:  # each is called, although one before has raised
+        finally:  # call all handlers, even if one has raised
             if self.came:
                 self._deliver()
 
 
 def import_uninterrupted(name: str) -> None:
-    """Import a module, and let no signal handler raise in the middle: the lock of its import would stay taken."""
+    """Import a module with signals deferred: a handler that raises midway would leave the import lock held."""
     if name in sys.modules:
         return
     if threading.current_thread() is not threading.main_thread():
@@ -84,19 +84,19 @@ def import_uninterrupted(name: str) -> None:
 
 
 def raise_interrupt(error: BaseException) -> None:
-    """Raise what a signal handler has raised, if that is ``error`` or stands behind it."""
+    """Raise an exception from a signal handler again, if it is ``error`` or one of its causes."""
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:
         if _is_of_a_handler(found.__traceback__):
             raise found
         seen.add(id(found))
-        # Not the context: that is whatever was being handled, perhaps the interrupt itself.
+        # Not __context__: that is whatever was being handled, perhaps the interrupt itself.
         found = found.__cause__
 
 
 def _is_of_a_handler(trace: TracebackType | None) -> bool:
-    """Whether one of the functions in ``trace`` was called as a handler: with the frame that it interrupted."""
+    """Return whether a function in ``trace`` was called as a handler: with the interrupted frame as an argument."""
     late = (DeferredSignals._deliver.__code__, DeferredSignals.__call__.__code__)
     while trace is not None and trace.tb_next is not None:
         if trace.tb_frame.f_code in late:
