@@ -1,4 +1,4 @@
-"""A finished turn's answer."""
+"""The reply of a finished turn."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ P = TypeVar("P", default=None)
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[P]):
-    """The assistant's message that ended a turn, with what it cost."""
+    """The assistant's message that ended a turn, and what it cost."""
 
     message: dict[str, Any]
-    """As it stands in the history."""
+    """The message as the history keeps it."""
     finish_reason: str | None
-    """The engine's ``stop``, ``length``, ``tool_calls`` …, or ``interrupted`` when the caller stopped it."""
+    """The engine's ``stop``, ``length``, ``tool_calls`` …, or ``interrupted`` if the caller stopped the reply."""
     telemetry: Telemetry
     completion: ChatCompletion = field(repr=False)
     parsed: P = None  # type: ignore[assignment]
-    """The text read as the pydantic model asked for, with ``parse``."""
+    """With ``parse``, the text parsed as the requested pydantic model."""
 
     @property
     def text(self) -> str:
@@ -35,12 +35,12 @@ class Reply(Generic[P]):
 
     @property
     def reasoning(self) -> str:
-        """What the model thought aloud, if the server separates it."""
+        """The model's reasoning, if the server separates it from the text."""
         return self.message.get("reasoning_content") or ""
 
     @property
     def tool_calls(self) -> list[ChatCompletionMessageToolCall]:
-        """Whole tool calls; half ones are never handed out."""
+        """The complete tool calls. Incomplete ones are never returned."""
         choices = self.completion.choices
         return list(choices[0].message.tool_calls or ()) if choices else []
 
@@ -51,12 +51,12 @@ class Reply(Generic[P]):
 
     @property
     def interrupted(self) -> bool:
-        """Whether the caller stopped it."""
+        """Whether the caller stopped the reply."""
         return self.finish_reason == "interrupted"
 
     @property
     def resumed(self) -> int:
-        """How often it broke off and was gone on with in another request."""
+        """How often the reply broke off and was resumed by another request."""
         return self.telemetry.resumes
 
     def __str__(self) -> str:
@@ -68,18 +68,18 @@ class Reply(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class RunReply(Reply[P]):
-    """What a run with tools has come to: the reply of its last round, and all that led to it.
+    """The result of a run with tools: the reply of its last round, and everything that led to it.
 
-    ``telemetry`` is the whole turn's (waits and retries are sums, the verdict is the first round's), and
-    ``usage`` adds up what all rounds cost.
+    ``telemetry`` covers the whole turn: waits and retries are sums, the verdict is the first round's. ``usage`` is
+    the sum over all rounds.
     """
 
     messages: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    """The whole turn: the user's message, tool calls, their results, the answer."""
+    """The whole turn: the user's message, tool calls, their results, the final reply."""
     rounds: tuple[Reply, ...] = field(default=(), repr=False)
-    """One reply for each time that the model was asked."""
+    """One reply for each request to the model."""
 
     @property
     def pending(self) -> list[ChatCompletionMessageToolCall]:
-        """Calls of tools that have no function here. Give their results to the conversation's ``submit``."""
+        """Calls of tools that have no function here. Pass their results to the conversation's ``submit``."""
         return as_tool_calls(pending_calls(self.messages, self.finish_reason))

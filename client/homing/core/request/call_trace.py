@@ -1,4 +1,4 @@
-"""Tells whoever traces calls of one call: once that it has begun, once how it has ended."""
+"""Reporting a call to tracing hooks: once when it begins, and once when it ends."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class CallTrace:
-    """One call, as ``Hooks.on_call`` is told of it. Costs nothing where nobody listens."""
+    """One call, as reported to ``Hooks.on_call``. Costs nothing without a hook."""
 
     __slots__ = ("_begun", "_end", "error")
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
-        """What ended the call."""
+        """The exception that ended the call."""
         self._begun = False
         self._end: Callable[[Called], object] | None = None
 
     def begin(self, request: Request, options: Options) -> None:
-        """Tell that the call begins, unless it has been told, or is no chat completion."""
+        """Report that the call begins, unless already reported or not a chat completion."""
         if self._begun:
             return
         self._begun = True
@@ -51,7 +51,7 @@ class CallTrace:
         *,
         interrupted: bool,
     ) -> None:
-        """Tell how it has ended, unless that has been told or nobody listens."""
+        """Report how the call ended, unless already reported or without a hook."""
         end, self._end = self._end, None
         if end is None:
             return

@@ -1,4 +1,4 @@
-"""From the arguments of a chat completion to its request."""
+"""Building the request of a chat completion from its arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .resume_style import ResumeChoice, check_choice
 PATH = "/v1/chat/completions"
 
 CALL_OPTIONS = ("timeout", "max_response_bytes", "resume", "extra_headers", "extra_query", "extra_body")
-"""Arguments that concern the call and not the model; they are not part of the JSON."""
+"""Arguments that concern the call, not the model. They are not part of the JSON."""
 
 
 NOT_A_TURN_S = {
@@ -31,11 +31,11 @@ NOT_A_TURN_S = {
     "affinity_key": "it is the conversation's: client.conversation(affinity_key=…), rekey()",
     "n": "a turn has one reply: use client.chat.completions.create, or fork(n)",
 }
-"""What calls take and turns don't, with the way out. In the JSON they would be lost, or worse."""
+"""Arguments that calls take but turns don't, with the alternative. In the JSON they would be lost, or worse."""
 
 
 def check_turn(params: Mapping[str, Any]) -> None:
-    """Raise `ConfigurationError` for parameters that a conversation's turn cannot have."""
+    """Raise `ConfigurationError` for parameters that a conversation's turn doesn't take."""
     for name, way_out in NOT_A_TURN_S.items():
         if name in params and not (name == "n" and params[name] == 1):
             raise ConfigurationError(f"a turn does not take {name}: {way_out}")
@@ -57,8 +57,11 @@ def chat_request(
     extra_query: Mapping[str, Any] | None = None,
     extra_body: Mapping[str, Any] | None = None,
 ) -> Request:
-    """Build the request. ``params`` are the model's parameters as the caller gave them; a ``model`` of
-    None is filled in later, when the server has been asked."""
+    """Build the request.
+
+    ``params`` are the model's parameters as the caller passed them. A ``model`` of None is filled in later, once
+    the server has been asked.
+    """
     body: dict[str, Any] = {"model": model}
     body.update((name, value) for name, value in params.items() if value is not NOT_GIVEN)
     response_format = body.get("response_format")
@@ -66,7 +69,7 @@ def chat_request(
         body["response_format"] = response_format_of(response_format)
     if stream:
         body["stream"] = True
-        # Without it a stream reports no usage, and nobody would know what the cache gave.
+        # Without it, a stream reports no usage, so cache hits would be unknown.
         body["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
     elif body.get("stream_options") is not None:
         raise ConfigurationError("stream_options goes with stream=True only")
@@ -93,18 +96,18 @@ def chat_request(
 
 
 def split_call_options(params: dict[str, Any]) -> dict[str, Any]:
-    """Take the call's own options out of ``params``, and return them."""
+    """Remove the call's own options from ``params``, and return them."""
     return {name: params.pop(name) for name in CALL_OPTIONS if name in params}
 
 
 def choices_asked_for(params: Mapping[str, Any]) -> int:
-    """Return ``n``, 1 where it was not given."""
+    """Return ``n``, or 1 if it wasn't passed."""
     n = params.get("n")
     return n if isinstance(n, int) and n > 0 else 1
 
 
 def first_model(models: ModelList) -> str:
-    """Return the first model of a server's list: engines like SGLang serve one."""
+    """Return the first model of a server's list. Engines like SGLang serve only one."""
     if not models.data:
         raise ConfigurationError("the server lists no models: pass model=… or set HOMING_MODEL")
     return models.data[0].id

@@ -1,4 +1,4 @@
-"""Where the server is and how to prove who we are: arguments first, then the environment."""
+"""The server's address, credentials and model: from arguments first, then from the environment."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ MODEL_VARIABLE = "HOMING_MODEL"
 PROXY_TOKEN_VARIABLES = ("MODAL_PROXY_TOKEN_ID", "MODAL_PROXY_TOKEN_SECRET")
 
 COLD_START_TIMEOUT = 1200.0
-"""Seconds to wait for a replica: the server may take as long to load weights and compile kernels,
-and modal-examples#1553 shows what a shorter default does."""
+"""Seconds to wait for a replica. The server may take that long to load weights and compile kernels, and
+modal-examples#1553 shows what a shorter default does."""
 
 MAX_RESPONSE_BYTES = 256 * 1024 * 1024
-"""Bytes of one answer. A token takes some 300 bytes of a stream, and 2 KB with 20 log probabilities: this is
-room for 900,000 tokens, or for 130,000 of those. More is no reply, but a flood or a bomb."""
+"""Bytes of one response. A token takes about 300 bytes of a stream, or 2 KB with 20 log probabilities, so this is
+room for 900,000 or 130,000 tokens. Anything longer is not a reply but a flood or a decompression bomb."""
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "modal-key", "modal-secret"})
-"""Those that `Credentials` become, in lower case."""
+"""The headers that `Credentials` sets, in lower case."""
 
 ApiKey = str | Callable[[], str]
 ProxyToken = str | tuple[str, str]
 
 PROTECTED_HEADERS = frozenset({"content-length", "transfer-encoding", "host", "connection"})
-"""Headers that belong to the transport: setting them by hand only breaks requests."""
+"""Headers that belong to the transport. Setting them by hand only breaks requests."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t -~]*")
-_NO_URL = re.compile(r"""[\x00-\x20\x7f<>"{}|\\^`]""")  # RFC 3986 has no place for them; placeholders do
+_NO_URL = re.compile(r"""[\x00-\x20\x7f<>"{}|\\^`]""")  # RFC 3986 doesn't allow them; placeholders use them
 _LIKE_A_HOST = re.compile(
     r"(?:[a-z]{1,8}://(?:\*\*\*@)?[a-z0-9.-]*|localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\w{0,5})?(?:/v1)?/?",
     re.IGNORECASE,
@@ -45,7 +45,7 @@ _JOINED_PROXY_TOKEN = re.compile(r"(wk-[^.\s]+)\.(ws-\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request carries to be let in. Its ``repr`` shows which kinds there are, never a value."""
+    """What authenticates a request. The ``repr`` shows which kinds are present, never a value."""
 
     api_key: ApiKey | None = field(default=None, repr=False)
     proxy_token: tuple[str, str] | None = field(default=None, repr=False)
@@ -58,10 +58,10 @@ class Credentials:
         raise TypeError("credentials are not to be pickled or copied: read them again where they are needed")
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of the next request; a callable key is asked each time, so it may rotate.
+        """Return the headers of the next request. A callable key is called each time, so keys may rotate.
 
-        Modal's proxy token goes into ``Modal-Key`` and ``Modal-Secret``, which leaves
-        ``Authorization`` free for the engine's own key.
+        Modal's proxy token goes into ``Modal-Key`` and ``Modal-Secret``, which leaves ``Authorization`` free for
+        the engine's own key.
         """
         headers: dict[str, str] = {}
         if self.api_key is not None:
@@ -73,7 +73,7 @@ class Credentials:
 
 
 def resolve_max_response_bytes(value: int | None) -> float:
-    """Return the bound in bytes, infinite for None. Raises `ConfigurationError`."""
+    """Return the limit in bytes, infinity for None. Raises `ConfigurationError`."""
     if value is None:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -112,11 +112,11 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str]) -> st
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of a server's URL, None if it cannot be one."""
+    """Return the parts of a server's URL, or None if it cannot be one."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not _NO_URL.search(url)
-    except ValueError:  # an odd port or IPv6 address
+    except ValueError:  # an invalid port or IPv6 address
         return None
     return parts if fits else None
 
@@ -124,7 +124,7 @@ def _split(url: str) -> SplitResult | None:
 def resolve_credentials(
     api_key: ApiKey | None, proxy_token: ProxyToken | None, environment: Mapping[str, str]
 ) -> Credentials:
-    """Return the credentials that arguments, or else the environment, give."""
+    """Return the credentials from the arguments, or else from the environment."""
     token = _proxy_token(proxy_token)
     if api_key is None:
         api_key = next((environment[name] for name in API_KEY_VARIABLES if environment.get(name)), None)
@@ -137,7 +137,7 @@ def resolve_credentials(
     if isinstance(api_key, str):
         joined = _JOINED_PROXY_TOKEN.fullmatch(api_key.strip())
         if joined is not None:
-            # Modal takes the joined form as a Bearer too, but then there is no room for an engine key.
+            # Modal also accepts the joined form as a Bearer token, but that leaves no room for an engine key.
             token, api_key = token or (joined[1], joined[2]), None
         else:
             api_key = _header_value(api_key, "api_key")
@@ -149,30 +149,30 @@ def resolve_credentials(
 
 
 def resolve_model(model: str | None, environment: Mapping[str, str]) -> str | None:
-    """Return the model's name, or None when the server is to be asked."""
+    """Return the model's name, or None if the server should be asked."""
     if model is not None and not isinstance(model, str):
         raise ConfigurationError(f"model must be a string, got {model!r}")
     return model or environment.get(MODEL_VARIABLE) or None
 
 
 def check_mapping(value: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
-    """Return ``value`` if it is a mapping, else raise `ConfigurationError` that calls it by its ``name``."""
-    if not isinstance(value, (dict, Mapping)):  # dict first: asking an abstract class takes ten times as long
+    """Return ``value`` if it is a mapping, else raise `ConfigurationError`, which calls it ``name``."""
+    if not isinstance(value, (dict, Mapping)):  # dict first: checking an abstract class takes ten times as long
         raise ConfigurationError(f"{name} must be a mapping of names to values, got {type(value).__name__}")
     return value
 
 
 def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: str) -> dict[str, str]:
-    """Return ``headers`` with ``more`` added. A name that is there is replaced, however it is spelt.
+    """Return ``headers`` with ``more`` added. An existing name is replaced, whatever its case.
 
-    Raises `ConfigurationError`, which calls ``more`` by its ``name``, for what cannot be a header.
+    Raises `ConfigurationError`, which calls ``more`` ``name``, for invalid headers and the transport's own.
     """
     check_mapping(more, name=name)
     if not more:
         return headers if type(headers) is dict else dict(headers)
     for key in more:
         if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key):
-            del key  # for a traceback that shows locals
+            del key  # keep it out of tracebacks that show locals
             raise ConfigurationError(
                 f"{name} holds what cannot be the name of a header (not shown: it may hold a key): "
                 "letters, digits and hyphens only"
@@ -229,7 +229,7 @@ def _hint(token: str) -> str:
 
 
 def _shown(url: object) -> str:
-    """Return what may be quoted of a URL that is none: scheme and host, if it has them and holds no more."""
+    """Return what may be quoted of an invalid URL: scheme and host, if it holds nothing else."""
     text = re.sub(r"//[^/@]*@", "//***@", str(url).strip())
     host = _LIKE_A_HOST.fullmatch(text)
     return repr(text) if host is not None or not text else "something else (not shown: it may hold a key)"

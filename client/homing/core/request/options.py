@@ -1,4 +1,4 @@
-"""The settings of one client: its arguments, with the environment behind them."""
+"""The settings of one client: its arguments, with the environment as fallback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AffinityChoice = Affinity | Literal["prefix", "none"]
 
 
 class OptionChanges(TypedDict, total=False):
-    """What `Options.changed` takes: a client's arguments but ``base_url`` and ``http_client``."""
+    """What `Options.changed` takes: a client's arguments except ``base_url`` and ``http_client``."""
 
     api_key: ApiKey | None
     proxy_token: ProxyToken | None
@@ -126,8 +126,8 @@ class Options:
     def changed(self, **changes: Unpack[OptionChanges]) -> Options:
         """Return a copy with the given client arguments changed.
 
-        A ``max_retries`` alone keeps the rest of the policy; headers and queries are added to those there
-        are; a credential of None keeps the one there is.
+        ``max_retries`` alone keeps the rest of the policy. Headers and query parameters are added to the existing
+        ones. A credential of None keeps the existing one.
         """
         unknown = changes.keys() - OptionChanges.__annotations__.keys()
         if unknown:
@@ -167,12 +167,12 @@ class Options:
 
     @property
     def served_model(self) -> str | None:
-        """The model to ask for where a call names none: the client's, else the one that the server has told us."""
+        """The model for calls that name none: the client's, else the one that the server reported."""
         return self.model or self.server_state.models.of(self)
 
     @functools.cached_property
     def caller(self) -> bytes:
-        """The digest of who asks, by these settings. A function that returns keys stands for one caller."""
+        """The digest of the caller, from these settings. A function that returns keys counts as one caller."""
         key, token = self.credentials.api_key, self.credentials.proxy_token
         given = {"authorization": key if isinstance(key, str) else f"{type(key)} {id(key)}", "modal-key": repr(token)}
         return caller_digest([*given.items(), *self.headers.items()], self.query, salt=self.salt)
@@ -180,22 +180,22 @@ class Options:
     def stateless_key(
         self, messages: Any, encoded: Sequence[bytes], affinity: AffinityChoice | None, key: str | None
     ) -> tuple[Affinity, str | None]:
-        """Choose strategy and key for a call that belongs to no conversation, with these messages and encodings."""
+        """Choose strategy and key for a call outside conversations, with these messages and their encodings."""
         strategy, prefix_keys = (self.affinity, self.prefix_keys) if affinity is None else resolve_affinity(affinity)
         if key is not None:
             return strategy, check_key(key)
         return strategy, prefix_key(messages, salt=self.salt, encoded=encoded) if prefix_keys else None
 
     def search(self) -> Search | None:
-        """Return the search for a new conversation's key, None where it takes any."""
-        waiting = self.server_state.readiness.state == "waiting"  # and the replicas that come are not known yet
+        """Return the search for a new conversation's key, or None if any key will do."""
+        waiting = self.server_state.readiness.state == "waiting"  # the replicas to come are not known yet
         if self.placement != "balanced" or waiting or not sends_headers(self.affinity):
             return None
         return Search(self.server_state.replicas)
 
 
 def resolve_affinity(choice: AffinityChoice) -> tuple[Affinity, bool]:
-    """Return the strategy, and whether calls without a conversation get a key of their prefix."""
+    """Return the strategy, and whether calls outside conversations get a key derived from their prefix."""
     if choice == "prefix":
         return ModalAffinity(), True
     if choice == "none":
@@ -225,7 +225,7 @@ def _policy(max_retries: int | None, retry: RetryPolicy | None, default: RetryPo
 
 
 def resolve_cold_start_timeout(value: float | None) -> float:
-    """Return the budget in seconds, the default for None."""
+    """Return the budget in seconds, or the default for None."""
     if value is None:
         return COLD_START_TIMEOUT
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:

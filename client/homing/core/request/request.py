@@ -20,7 +20,7 @@ USER_AGENT = f"homing/{__version__}"
 
 @dataclass(slots=True)
 class Request:
-    """What one call wants to send. Attempts of the call differ only in ``with_key``."""
+    """What one call sends. The attempts of a call differ only in ``with_key``."""
 
     method: str
     path: str
@@ -33,30 +33,30 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
     conversation: str | None = None
-    """Whose turn it is, for those who trace calls; it is not sent."""
+    """The id of the turn's conversation, for tracing hooks. It is not sent."""
     resume: ResumeChoice = "never"
     max_response_bytes: float | None = None
-    """Infinite for no limit; None for the client's."""
+    """Infinity for no limit, None for the client's limit."""
     said: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The headers of client and call together, without those that route, as `build` has them."""
+    """The combined headers of client and call, without routing headers. Set by `build`."""
 
     @property
     def home(self) -> str | None:
-        """The key that leads to a replica, None for a request that may go anywhere."""
+        """The key that leads to a replica; None for a request that may go to any."""
         return None if isinstance(self.affinity, NoAffinity) else self.key
 
     def build(self, options: Options, *, with_key: bool) -> tuple[str, dict[str, str], bytes | None]:
-        """Return URL, headers and body of the next attempt."""
+        """Return the URL, headers and body of the next attempt."""
         headers = {
             "Accept": "text/event-stream" if self.stream else "application/json",
-            # Compression delays the first token and saves nothing on a few hundred bytes an event.
+            # Compression delays the first token, and saves nothing on events of a few hundred bytes.
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
             **({} if self.params is None else {"Content-Type": "application/json"}),
             **options.credentials.headers(),
         }
         params = None if self.params is None else dict(self.params)
-        # What is closer to the call wins; as in openai-python, a caller's own Authorization stands.
+        # What is closer to the call wins. As in openai-python, a caller's own Authorization header is kept.
         headers = merge_headers(headers, options.headers, name="default_headers")
         self.said = merge_headers(headers, self.headers, name="extra_headers")
         routing = {**pinned_headers(options.affinity), **pinned_headers(self.affinity)}
@@ -68,16 +68,18 @@ class Request:
         return options.base_url + self.path, headers, content
 
     def strategy(self, options: Options) -> Affinity:
-        """Return the strategy as it is for who asks, after `build`."""
+        """Return the strategy for the request's caller. Call it after `build`."""
         return strategy_for(self.affinity, lambda: self.caller(options))
 
     def caller(self, options: Options) -> bytes:
-        """Return the digest of who asks: credentials and whatever else client and call were given to send,
-        after `build`."""
+        """Return the digest of the caller: of credentials, and the headers and query of client and call.
+
+        Call it after `build`.
+        """
         given = {name.lower() for name in (*options.headers, *self.headers)} | CREDENTIAL_HEADERS
         said = (header for header in self.said.items() if header[0].lower() in given)
         return caller_digest(said, self.all_query(options), salt=options.salt)
 
     def all_query(self, options: Options) -> dict[str, Any]:
-        """Return the query parameters of client and call together."""
+        """Return the combined query parameters of client and call."""
         return {**options.query, **self.query}

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 from ...errors import ConfigurationError
 
 MAX_NAME = 64
-"""Characters of a schema's name, OpenAI's limit."""
+"""Characters of a schema's name: OpenAI's limit."""
 
 
 def check_model(model: type[BaseModel]) -> None:
-    """Raise `ConfigurationError` for what no answer can be parsed as."""
-    # Not issubclass: Python 3.10 takes list[int] for a class, and then refuses to compare it.
+    """Raise `ConfigurationError` unless ``model`` is a pydantic model class."""
+    # Not issubclass: Python 3.10 considers list[int] a class, which issubclass then rejects.
     if not isinstance(model, type(BaseModel)):
         raise ConfigurationError(f"response_format must be a pydantic model class, got {model!r}")
 
@@ -23,7 +23,7 @@ def check_model(model: type[BaseModel]) -> None:
 def response_format_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON-schema response format that asks for ``model``.
 
-    In OpenAI's strict form: every property required and no others allowed. It also keeps a
+    It uses OpenAI's strict form: every property is required and no others are allowed. This also keeps a
     grammar-guided engine from rambling on with invented keys.
     """
     check_model(model)

@@ -1,4 +1,4 @@
-"""How a server and a model are asked to go on with a message: the caller's choice, and what is known."""
+"""How to ask a server and a model to continue a message: the caller's choice, and what is known."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ Dialect = Literal["sglang", "vllm"]
 AfterReasoning = Literal["close", "skip", "never"]
 
 DIALECTS: Final[Mapping[str, Dialect]] = {"sglang": "sglang", "vllm": "vllm", "llamacpp": "vllm"}
-"""``owned_by`` in ``/v1/models`` → how that engine wants to be asked."""
+"""``owned_by`` in ``/v1/models`` → the form of request that the engine expects."""
 
 THINKING_FAMILIES: Final = ("qwen3", "qwq", "deepseek-r1", "homing-emulated")
-"""Models, by a part of their name, whose thoughts are known to end with ``</think>``."""
+"""Parts of the names of models whose reasoning is known to end with ``</think>``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeStyle:
-    """How this server and model go on with a broken reply, for those that ``resume="auto"`` does not know.
+    """How to resume a broken reply, for servers and models that ``resume="auto"`` doesn't know.
 
-    ``dialect``: ``"sglang"``, or ``"vllm"`` for engines that want ``add_generation_prompt: false``
-    (vLLM, llama.cpp). ``after_reasoning`` is for a reply that had thought before it answered:
-    ``"close"`` sends the thought back, then ``end_of_thinking``, then the answer; ``"skip"`` leaves the
-    thought out and turns thinking off (``enable_thinking: false``); ``"never"`` raises instead.
+    Args:
+        dialect: ``"sglang"``, or ``"vllm"`` for engines that need ``add_generation_prompt: false`` (vLLM,
+            llama.cpp).
+        after_reasoning: What to do with a reply that contains reasoning. ``"close"`` sends back the reasoning,
+            then ``end_of_thinking``, then the text. ``"skip"`` leaves the reasoning out and turns thinking off
+            (``enable_thinking: false``). ``"never"`` raises instead.
+        end_of_thinking: What ends the reasoning in the model's own format.
+
+    Raises:
+        ConfigurationError: ``dialect`` or ``after_reasoning`` has another value.
     """
 
     dialect: Dialect = "sglang"
@@ -46,14 +52,14 @@ ResumeChoice = Literal["auto", "never"] | ResumeStyle
 
 
 def check_choice(choice: ResumeChoice) -> ResumeChoice:
-    """Return ``choice`` if it is one. Raises `ConfigurationError`."""
+    """Return ``choice`` if it is valid, else raise `ConfigurationError`."""
     if choice in ("auto", "never") or isinstance(choice, ResumeStyle):
         return choice
     raise ConfigurationError(f"resume must be 'auto', 'never' or a ResumeStyle, got {choice!r}")
 
 
 def owner_of(models: ModelList, name: object) -> str:
-    """Return who serves the model called ``name``, as the server's own list says; "" if it does not."""
+    """Return the owner of the model called ``name`` in the server's list, else of the first; "" if it is empty."""
     chosen = next((model for model in models.data if model.id == name), None)
     if chosen is None and models.data:
         chosen = models.data[0]
@@ -61,7 +67,7 @@ def owner_of(models: ModelList, name: object) -> str:
 
 
 def style_for(choice: ResumeChoice, *, owner: str, model: object) -> ResumeStyle | None:
-    """Return how to ask, None for an engine that is not known to go on with a message."""
+    """Return how to ask, or None for an engine that isn't known to continue messages."""
     if isinstance(choice, ResumeStyle):
         return choice
     dialect = DIALECTS.get(owner)
@@ -71,7 +77,7 @@ def style_for(choice: ResumeChoice, *, owner: str, model: object) -> ResumeStyle
 
 
 def after_reasoning(choice: ResumeChoice, model: object) -> AfterReasoning:
-    """Return what to do with the thoughts of ``model``'s reply, under this ``choice``."""
+    """Return what to do with the reasoning in ``model``'s reply, under this ``choice``."""
     if isinstance(choice, ResumeStyle):
         return choice.after_reasoning
     name = str(model).lower()

@@ -1,4 +1,4 @@
-"""What a client has learned of its server, shared with its `with_options` copies."""
+"""What a client has learned about its server, shared with its `with_options` copies."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 
 CALLERS = 10_000
-"""Callers of one client and its copies for whom the server's model is remembered; the oldest are asked for anew."""
+"""Callers of one client and its copies whose model is remembered. For the oldest, the server is asked again."""
 
 
 class ServedModels:
-    """Which model a server serves, as it has told each caller: gateways serve each key something else."""
+    """The model that a server reported to each caller: gateways may serve another model for each key."""
 
     def __init__(self) -> None:
-        # The credentials too: while they are held, no other function can have their function's number.
+        # Holds the credentials too, so that no other function can get the id() of their key function.
         self._told: OrderedDict[bytes, tuple[str, Credentials]] = OrderedDict()
 
     def of(self, options: Options) -> str | None:
-        """Return the model that was told to a client with these ``options``, None if it has not asked yet."""
+        """Return the model reported to a client with these ``options``, or None if it hasn't asked yet."""
         told = self._told.get(options.caller)
         return None if told is None else told[0]
 
     def tell(self, options: Options, model: str) -> None:
-        """Note the server's answer to a client with these ``options``."""
+        """Record the model reported to a client with these ``options``."""
         self._told[options.caller] = model, options.credentials
         while len(self._told) > CALLERS:
             self._told.popitem(last=False)
 
 
 class ServerState:
-    """What a client and its `with_options` copies share: they talk to the same server."""
+    """What a client and its `with_options` copies share, since they use the same server."""
 
     def __init__(self) -> None:
         self.readiness = Readiness()
@@ -50,13 +50,13 @@ class ServerState:
         self.cookies = CookieStore()
         self.models = ServedModels()
         self.owner: str | None = None
-        """Which engine serves the model, as ``/v1/models`` says; None when it has not been asked."""
+        """The engine that serves the model, according to ``/v1/models``; None if the server hasn't been asked."""
         self.resumes = True
-        """Whether the server may still be asked to go on with a broken reply: it has not failed to."""
+        """Whether the server may still be asked to resume a broken reply. False once that has failed."""
         self.totals = Totals()
         self.histories = EncodingCache()
         self.dropped: deque[Any] = deque()
-        """Streams that were collected instead of closed. Whoever calls next closes them: a finalizer may not."""
+        """Streams that were collected instead of closed. The next call closes them, since a finalizer may not."""
         self._lock = threading.RLock()
         renew_after_fork(self)
 
@@ -65,6 +65,6 @@ class ServerState:
         self.dropped.clear()  # the parent closes them
 
     def count(self, telemetry: Telemetry) -> None:
-        """Add one reply to the client's sums."""
+        """Add one reply's telemetry to the client's totals."""
         with self._lock:
             self.totals.add(telemetry)
