@@ -4,15 +4,15 @@
 
     HomingError
     ├── ConfigurationError            also a ValueError: bad argument, missing setting
-    ├── APIError                      talking to the server went wrong
-    │   ├── APIConnectionError        no (complete) answer came
-    │   │   ├── ServerUnreachable     refused, or broken before a byte of the answer
+    ├── APIError                      communication with the server failed
+    │   ├── APIConnectionError        no complete response arrived
+    │   │   ├── ServerUnreachable     refused, or broken before the first byte of the response
     │   │   └── APITimeoutError
     │   │       ├── FirstTokenTimeout
     │   │       ├── GapTimeout
     │   │       ├── SilenceTimeout
     │   │       └── DeadlineExceeded
-    │   ├── APIStatusError            an answer with an error status, or an error object in a stream
+    │   ├── APIStatusError            a response with an error status, or an error object in a stream
     │   │   ├── BadRequestError                  400
     │   │   │   └── ContextWindowExceeded
     │   │   ├── AuthenticationError              401
@@ -22,30 +22,29 @@
     │   │   ├── UnprocessableEntityError         422
     │   │   ├── RateLimitError                   429
     │   │   └── InternalServerError              5xx
-    │   ├── APIResponseValidationError  the answer is not what the protocol promises
+    │   ├── APIResponseValidationError  the response violates the protocol
     │   │   └── ResponseTooLarge            it is longer than ``max_response_bytes``
     │   └── StreamInterrupted         a stream broke after it had begun
     │       └── StreamTruncated       it ended cleanly, but without finish_reason or [DONE]
     ├── ColdStartTimeout              no replica became ready within the deadline
-    ├── FinishReasonError             the model ended, but not with what was asked for
+    ├── FinishReasonError             the model finished, but not with what was requested
     │   ├── LengthFinishReasonError   structured output, or a tool call, was cut by the token limit
     │   ├── ContentFilterFinishReasonError
     │   └── RefusalError              the model refused to give structured output
-    ├── ToolError                     a tool failed; tools raise it to say why to the model
-    ├── MaxRoundsExceeded             the model still called tools in the last round it had
+    ├── ToolError                     a tool failed; tools raise it to tell the model why
+    ├── MaxRoundsExceeded             the model still called tools in its last round
     ├── ConversationBusy              a turn is already running
-    ├── ConversationNotFound          the store holds no such conversation; also a LookupError
+    ├── ConversationNotFound          the store doesn't hold the conversation; also a LookupError
     ├── StoreError                    a conversation store failed: unreachable, full, closed, too new
-    └── VersionConflict               somebody else appended to the stored conversation
+    └── VersionConflict               the stored conversation has changed since it was loaded
 
-Names and attributes are openai-python's where the meaning is the same, so that
-``except`` clauses move over unchanged. Each message says what to do next, on one
-line that terminals and logs may have, whoever's words it quotes. No message, ``repr``
-or attribute holds a credential.
+Names and attributes match openai-python's where the meaning is the same, so ``except`` clauses
+carry over unchanged. Each message says what to do next, on one line that is safe for terminals
+and logs, whatever text it quotes. No message, ``repr`` or attribute holds a credential.
 
-All of them travel: ``pickle``, ``copy``, another process, a job queue. What is left behind is what
-Python leaves: traceback, ``__cause__`` and ``__context__``. A queue that stores only class and
-message makes ``kind(message)`` of them, whose other fields then have their defaults.
+All errors survive ``pickle``, ``copy``, another process or a job queue. They lose only what Python
+itself drops: traceback, ``__cause__`` and ``__context__``. A queue that stores only class and
+message recreates them as ``kind(message)``, with defaults for the other fields.
 """
 
 from __future__ import annotations
@@ -62,24 +61,24 @@ if TYPE_CHECKING:
 
 
 class HomingError(Exception):
-    """Base of everything that Homing raises on purpose.
+    """Base class of everything that Homing raises on purpose.
 
-    ``messages``: where a turn of several requests failed (a run with tools, a repaired answer), what had
-    been said in it by then: the user's message, tool calls and their results. None of it is in the
-    history. Empty elsewhere.
+    Attributes:
+        messages: If a turn of several requests failed (a run with tools, a repaired reply), its messages so far:
+            the user's message, tool calls and their results. None of these are in the history. Empty otherwise.
     """
 
     messages: tuple[dict[str, Any], ...] = ()
 
     _clean = staticmethod(one_line)
-    """What is done to the message: it may quote anybody, and is shown on terminals and written to logs."""
+    """Cleans the message, which may quote any text, and is shown on terminals and written to logs."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(self._clean(one) if isinstance(one, str) else one for one in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way is to call the class with `args` again, which misses the fields that
-        # an ``__init__`` wants by name. The state holds them all.
+        # By default, an exception is recreated by calling its class with `args`, which loses the
+        # keyword-only fields of an ``__init__``. The state holds them all.
         return _again, (type(self), self.args), self.__dict__
 
 
@@ -88,10 +87,13 @@ class ConfigurationError(HomingError, ValueError):
 
 
 class APIError(HomingError):
-    """Talking to the server went wrong.
+    """Communication with the server failed.
 
-    ``partial`` is the reply as far as it had come when the error struck (None when
-    nothing had): text that the user has already read is never lost.
+    Attributes:
+        message: The error's message.
+        body: The body of the server's error, parsed if it is JSON, without credentials. None if there was none.
+        partial: The part of the reply that had arrived when the error occurred, so that text which the user has
+            already read is never lost. None if nothing had arrived.
     """
 
     def __init__(
@@ -115,41 +117,45 @@ class APIError(HomingError):
 
 
 class APIConnectionError(APIError):
-    """The connection failed, or broke before the answer was complete."""
+    """The connection failed, or broke before the response was complete."""
 
 
 class ServerUnreachable(APIConnectionError):
-    """The connection was refused, or broke before any byte of an answer: perhaps nobody is there yet."""
+    """The connection was refused, or broke before the first byte of a response. Perhaps no server is running yet."""
 
 
 class APITimeoutError(APIConnectionError):
-    """A time limit ran out. Which one, and its length in seconds, is in the message."""
+    """A time limit expired. The message says which one, and its length in seconds."""
 
 
 class FirstTokenTimeout(APITimeoutError):
-    """The request was accepted but nothing was generated within ``Timeout.first_token``."""
+    """The server accepted the request but generated nothing within ``Timeout.first_token``."""
 
 
 class GapTimeout(APITimeoutError):
-    """The stream made no progress for ``Timeout.gap`` seconds, keep-alives or not."""
+    """The stream made no progress for ``Timeout.gap`` seconds, with or without keep-alives."""
 
 
 class SilenceTimeout(APITimeoutError):
-    """Not a single byte came for ``Timeout.silence`` seconds."""
+    """Not a single byte arrived for ``Timeout.silence`` seconds."""
 
 
 class DeadlineExceeded(APITimeoutError):
-    """``Timeout.total`` ran out."""
+    """``Timeout.total`` expired."""
 
 
 class APIStatusError(APIError):
-    """The server answered with an error status, or sent an error object inside a stream.
+    """The server responded with an error status, or sent an error object inside a stream.
 
-    ``status_code`` is the HTTP status, or for an error inside a ``200`` stream the code
-    that the error object states. ``response`` is None in that second case.
+    ``response`` and ``request`` are copies without secrets: no credentials, query values, cookies or request body.
 
-    ``response`` and ``request`` are copies without what is secret: no credentials, no values of the
-    query, no cookies, and no body of the request.
+    Attributes:
+        status_code: The HTTP status. For an error inside a ``200`` stream, the code that the error object states.
+        response: The server's response. None for an error inside a stream.
+        request_id: The response's ``x-request-id`` header.
+        code: The error object's ``code``.
+        param: The error object's ``param``.
+        type: The error object's ``type``.
     """
 
     status_code: int = 500
@@ -175,69 +181,72 @@ class APIStatusError(APIError):
 
     @property
     def request(self) -> httpx.Request | None:
-        """The request that was refused, None for an error object in a stream."""
+        """The rejected request; None for an error object in a stream."""
         return None if self.response is None else getattr(self.response, "_request", None)
 
 
 class BadRequestError(APIStatusError):
-    """400: the server understood and refuses. Sending it again will not help."""
+    """400: the server rejected the request. Sending it again will not help."""
 
     status_code = 400
 
 
 class ContextWindowExceeded(BadRequestError):
-    """The prompt, or prompt plus ``max_tokens``, is longer than the model's context."""
+    """The prompt, or the prompt plus ``max_tokens``, exceeds the model's context length."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: no key, or a wrong one."""
+    """401: the key is missing or wrong."""
 
     status_code = 401
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key is known but may not do this."""
+    """403: the key is valid but doesn't permit this."""
 
     status_code = 403
 
 
 class NotFoundError(APIStatusError):
-    """404: no such path or model."""
+    """404: the path or model doesn't exist."""
 
     status_code = 404
 
 
 class ConflictError(APIStatusError):
-    """409."""
+    """409: the request conflicts with another."""
 
     status_code = 409
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the server cannot read a field."""
+    """422: the server cannot process a field."""
 
     status_code = 422
 
 
 class RateLimitError(APIStatusError):
-    """429: too much at once."""
+    """429: too many requests at once."""
 
     status_code = 429
 
 
 class InternalServerError(APIStatusError):
-    """5xx."""
+    """5xx: the server failed, or is unavailable."""
 
 
 class APIResponseValidationError(APIError):
-    """The answer is not what the protocol promises: HTML, broken JSON, a wrong shape."""
+    """The response violates the protocol: HTML, broken JSON, a wrong structure."""
 
 
 class ResponseTooLarge(APIResponseValidationError):
-    """The answer is longer than the client takes: ``max_response_bytes``.
+    """The response is longer than ``max_response_bytes``.
 
-    ``limit`` is that bound, ``received`` what had come when the call was ended, both in bytes after
-    decompression. Of a stream ``partial`` holds the reply so far.
+    For a stream, ``partial`` holds the reply so far.
+
+    Attributes:
+        limit: The limit, in bytes after decompression.
+        received: The bytes received when the call ended, after decompression.
     """
 
     def __init__(
@@ -255,21 +264,23 @@ class ResponseTooLarge(APIResponseValidationError):
 
 
 class StreamInterrupted(APIError):
-    """A stream broke after it had begun; ``partial`` holds what had come.
+    """A stream broke after it had begun. ``partial`` holds what had arrived.
 
-    ``__cause__`` is the transport's own error where there was one.
+    ``__cause__`` is the transport's own error, if there was one.
     """
 
 
 class StreamTruncated(StreamInterrupted):
-    """A stream ended without ``finish_reason`` and without ``[DONE]``: it is not complete."""
+    """A stream ended without ``finish_reason`` and without ``[DONE]``, so it is incomplete."""
 
 
 class ColdStartTimeout(HomingError):
     """No replica became ready in time.
 
-    ``waited`` in seconds, ``attempts`` sent by this client meanwhile, ``last`` what the
-    last of them met (an error or a status).
+    Attributes:
+        waited: The time waited, in seconds.
+        attempts: The number of attempts that this call sent.
+        last: The error of the last attempt: a connection error or an error status.
     """
 
     def __init__(self, message: str, *, waited: float = 0.0, attempts: int = 0, last: Exception | None = None) -> None:
@@ -280,7 +291,11 @@ class ColdStartTimeout(HomingError):
 
 
 class FinishReasonError(HomingError):
-    """The model ended its reply, but not with what was asked for. ``completion`` is the whole reply."""
+    """The model finished its reply, but not with what was requested.
+
+    Attributes:
+        completion: The whole reply.
+    """
 
     def __init__(self, message: str, *, completion: ChatCompletion | None = None) -> None:
         super().__init__(message)
@@ -294,7 +309,7 @@ class FinishReasonError(HomingError):
 
 
 class LengthFinishReasonError(FinishReasonError):
-    """Structured output, or a tool call, was cut at the token limit: it is of no use. Raise ``max_tokens``."""
+    """Structured output, or a tool call, was cut off at the token limit and is unusable. Raise ``max_tokens``."""
 
 
 class ContentFilterFinishReasonError(FinishReasonError):
@@ -302,24 +317,27 @@ class ContentFilterFinishReasonError(FinishReasonError):
 
 
 class RefusalError(FinishReasonError):
-    """The model refused to answer in the form asked for. The message holds its words."""
+    """The model refused to reply in the requested form. The message quotes its refusal."""
 
 
 class ToolError(HomingError):
     """A tool failed.
 
-    Raise it in a tool to tell the model why: its message becomes the tool's answer. Of any other exception
-    the model learns the class only, since messages may hold what is not for it. With
-    ``on_tool_error="raise"`` a run raises it for whatever a tool has raised (``__cause__``).
+    Raise it in a tool to tell the model why: its message becomes the tool's result. For any other exception, the
+    model sees only the class, since the message may hold what the model must not see. With
+    ``on_tool_error="raise"``, a run raises `ToolError` for any exception of a tool (``__cause__``).
     """
 
-    _clean = staticmethod(strip_controls)  # the model may be told something in several lines
+    _clean = staticmethod(strip_controls)  # a message to the model may have several lines
 
 
 class MaxRoundsExceeded(HomingError):
-    """The model still called tools in the last round it had. ``messages`` is what had been said by then.
+    """The model still called tools in its last round. Raise ``max_rounds``, or ask for less.
 
-    ``completion`` is the reply whose calls were not run. Raise ``max_rounds``, or ask for less.
+    ``messages`` holds the turn so far.
+
+    Attributes:
+        completion: The reply whose calls were not run.
     """
 
     def __init__(self, message: str, *, completion: ChatCompletion | None = None) -> None:
@@ -332,20 +350,20 @@ class ConversationBusy(HomingError):
 
 
 class ConversationNotFound(HomingError, LookupError):
-    """The store holds no conversation of this id: it was never saved, or it was deleted."""
+    """The store holds no conversation with this id: it was never saved, or it was deleted."""
 
 
 class StoreError(HomingError):
-    """A conversation store cannot do its work: unreachable, full, damaged, closed, too new.
+    """A conversation store failed: it is unreachable, full, damaged, closed, or too new.
 
-    ``__cause__`` is the driver's own error where there was one. After a failed ``commit``
-    load the conversation: its version says whether the turn was saved.
+    ``__cause__`` is the driver's own error, if there was one. After a failed ``commit``, load the conversation: its
+    version shows whether the turn was saved.
 
-    From a conversation's turn ``reply`` is the reply that could not be saved. It stands in the
-    history; the conversation's ``save()`` tries again, and so does its next turn.
-
-    ``conversation_id`` names the conversation when it is that one's record which is damaged, and not the
-    store that failed: the others can be read. None elsewhere.
+    Attributes:
+        reply: If a conversation's turn raised the error, the reply that could not be saved. It is in the history.
+            The conversation's ``save()`` tries again, and so does its next turn.
+        conversation_id: The id of a conversation whose record is damaged, while the store itself works and others
+            can be read. None otherwise.
     """
 
     reply: Reply[Any] | None = None
@@ -353,10 +371,13 @@ class StoreError(HomingError):
 
 
 class VersionConflict(HomingError):
-    """The stored conversation has moved on since it was loaded: load it again, then retry.
+    """The stored conversation has changed since it was loaded. Load it again, then retry.
 
-    ``expected`` and ``found`` are the two versions. From a conversation's turn ``reply`` is the
-    reply to what had been asked on the old state; it is in no history.
+    Attributes:
+        expected: The version that the commit expected.
+        found: The version in the store, or None if the conversation is not there.
+        reply: If a conversation's turn raised the error, the reply, which is based on the old state. It is in no
+            history.
     """
 
     reply: Reply[Any] | None = None
@@ -368,14 +389,14 @@ class VersionConflict(HomingError):
 
 
 def _again(kind: type[HomingError], args: tuple[Any, ...]) -> HomingError:
-    """Make an error that has been one before: its fields follow, as its state."""
+    """Recreate a pickled or copied error. Its fields follow, as its state."""
     error = kind.__new__(kind, *args)
     error.args = args
     return error
 
 
 def _nothing() -> ChatCompletion:
-    """Return a completion in which nothing came."""
+    """Return an empty completion."""
     from .types import ChatCompletion
 
     return ChatCompletion.model_construct(id="", choices=[], created=0, model="", object="chat.completion")
