@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 
 class HomingError(Exception):
-    """Base class of everything that Homing raises on purpose.
+    """Base class of all errors that Homing raises on purpose.
 
     Attributes:
         messages: If a turn of several requests failed (a run with tools, a repaired reply), its messages so far:

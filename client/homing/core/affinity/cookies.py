@@ -67,7 +67,7 @@ class CookieStore:
         return kept.jar()
 
     def keep(self, caller: bytes, key: str, response: Any, *, library: Any = httpx) -> None:
-        """Apply the cookies that ``response`` sets or deletes. ``library`` is httpx, or its twin."""
+        """Apply the cookies that ``response`` sets or deletes. ``library`` is httpx or httpx2."""
         place = caller, key
         jar = self._kept.get(place, _Kept()).jar()
         library.Cookies(jar).extract_cookies(response)

@@ -156,7 +156,7 @@ def resolve_model(model: str | None, environment: Mapping[str, str]) -> str | No
 
 
 def check_mapping(value: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
-    """Return ``value`` if it is a mapping, else raise `ConfigurationError`, which calls it ``name``."""
+    """Return ``value`` if it is a mapping, else raise `ConfigurationError`, which refers to it as ``name``."""
     if not isinstance(value, (dict, Mapping)):  # dict first: checking an abstract class takes ten times as long
         raise ConfigurationError(f"{name} must be a mapping of names to values, got {type(value).__name__}")
     return value
@@ -165,7 +165,7 @@ def check_mapping(value: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
 def merge_headers(headers: Mapping[str, str], more: Mapping[str, str], *, name: str) -> dict[str, str]:
     """Return ``headers`` with ``more`` added. An existing name is replaced, whatever its case.
 
-    Raises `ConfigurationError`, which calls ``more`` ``name``, for invalid headers and the transport's own.
+    Raises `ConfigurationError`, which refers to ``more`` as ``name``, for invalid headers and the transport's own.
     """
     check_mapping(more, name=name)
     if not more:
