@@ -1,4 +1,4 @@
-"""How a broken reply is resumed: whether it may be, each server's dialect, the request for the rest.
+"""How a broken reply is resumed: whether it may be, each server's dialect, and the request for the rest.
 
 Imports requests, retries and streaming. Only the shell imports this.
 """

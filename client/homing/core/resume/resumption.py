@@ -1,4 +1,4 @@
-"""A broken reply on its way to be gone on with: what is still to be asked, and then the request."""
+"""Resumes a broken reply: first the questions about its server, then the request for the rest."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..telemetry.resumed_usage import ResumedUsage
 from .rules import resume_prefix, resume_request
 
 QUESTION_TIMEOUT = 5.0
-"""Seconds for each of the two small questions below: both are answered from memory in milliseconds. A
-server that takes longer is not asked again; the reply goes on without."""
+"""Seconds for each of the two small requests below. A server answers both from memory in milliseconds.
+If it takes longer, it isn't asked again, and the call continues without the answer."""
 
 _AWAY = frozenset({502, 503, 504})
-"""Nobody is there: the attempt has failed, and the next one asks again."""
+"""The server is unreachable: this attempt fails, and the next one asks again."""
 
 
 class _Tokens(WireModel):
@@ -39,9 +39,9 @@ class _Tokens(WireModel):
 class Resumption:
     """One resume of one reply, over however many attempts.
 
-    `question` comes before each attempt: who is this server (once for each client), and how many
-    tokens is the text that has come (SGLang's and vLLM's ``/tokenize``; for limits and sums). Then
-    `request` is the one to send, and `join` reads the answer to it.
+    Before each attempt, `question` asks which server this is (once for each client) and how many
+    tokens the partial text has (``/tokenize`` of SGLang and vLLM; for limits and sums). Then
+    `request` is the request to send, and `join` returns the splice for its response.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Resumption:
         pieces: int,
         number: int,
     ) -> None:
-        """``pieces`` of the reply have come; ``number`` requests have been sent for it."""
+        """``pieces`` of the reply have arrived, and ``number`` requests have been sent for it."""
         self.broken = broken
         self._asked_by = request
         self._partial = partial
@@ -65,13 +65,13 @@ class Resumption:
         self._pieces = pieces
         self._number = number
         self._owner = server_state.owner
-        # A server that reports usage with each chunk has said it already.
+        # A server that reports usage with each chunk has already counted.
         self._tokens = None if partial.usage is None else partial.usage.completion_tokens
         self._counted = self._tokens is not None
         self._request: Request | None = None
 
     def question(self) -> Request | None:
-        """Return what is still to be asked. Raises the reply's own error where it cannot be gone on with."""
+        """Return the next question, None if none is left. Raises the reply's own error if it can't be resumed."""
         if self._unknown:
             return self._ask("GET", "/v1/models", None)
         style = self._style()
@@ -82,9 +82,9 @@ class Resumption:
         return self._ask("POST", "/v1/tokenize" if style.dialect == "sglang" else "/tokenize", params)
 
     def unanswered(self, failure: Exception) -> bool:
-        """Whether to go on without an answer to `question`; if not, the attempt has failed with ``failure``."""
+        """Return whether to continue without an answer to `question`. If not, ``failure`` ends the attempt."""
         if isinstance(failure, APIStatusError):
-            # Nobody can do without knowing who it is; a server without a count can.
+            # Which server it is must be known; the token count is optional.
             vital = self._unknown and failure.status_code in TRANSIENT_STATUSES
             if vital or failure.status_code in _AWAY:
                 return False
@@ -94,30 +94,30 @@ class Resumption:
         return True
 
     def answered(self, content: bytes) -> None:
-        """Take the answer to `question`."""
+        """Process the response to `question`."""
         self._hear(content)
 
     @property
     def at(self) -> int:
-        """Characters of visible text that have come."""
+        """Characters of visible text received so far."""
         return len(self._message.content or "")
 
     @property
     def request(self) -> Request:
-        """The request that goes on with the reply."""
+        """The request that resumes the reply."""
         if self._request is None:
-            # Where the server does not count, pieces are a lower bound: some hold several tokens.
+            # If the server doesn't count, pieces are a lower bound: some hold several tokens.
             came = self._pieces if self._tokens is None else self._tokens
             self._ledger.begin(self._tokens)
             self._request = resume_request(self._asked_by, self._message, self._style(), came=came, number=self._number)
         return self._request
 
     def join(self) -> Splice:
-        """Return what makes one reply of the two."""
+        """Return the splice that joins the continuation to the partial reply."""
         return Splice(self._partial, self._ledger, owed=resume_prefix(self._message, self._style()).owed)
 
     def failed(self, failure: Exception) -> None:
-        """Remember of a server that it cannot go on with a message, if ``failure`` says so."""
+        """Remember that the server can't continue a message, if ``failure`` shows it."""
         refused = isinstance(failure, (BadRequestError, UnprocessableEntityError))
         ignored = isinstance(failure, NotContinued) and failure.ignores
         if ignored or (refused and not isinstance(failure, ContextWindowExceeded)):

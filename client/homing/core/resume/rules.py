@@ -1,19 +1,18 @@
-"""A reply that broke off: may it go on where it was, and what does that request look like?
+"""Decides whether a broken reply may be resumed, and builds the request that resumes it.
 
 The partial text is sent back as the beginning of the assistant's message, with
-``continue_final_message``, and the engine goes on behind it. What SGLang and others make of
-that was read in their sources (SGLang 0.5.23, ``serving_chat.py`` and ``reasoning_parser.py``):
+``continue_final_message``, and the engine continues from there. The rules follow from the sources
+of the engines (SGLang 0.5.23, ``serving_chat.py`` and ``reasoning_parser.py``, and others):
 
-1. without the flag SGLang turns a last assistant message into a *user* message;
-2. only content that is a string is gone on with;
-3. the text stands behind the generation prompt, so that a template which opens ``<think>`` there,
-   or a parser which expects a thought, takes an answer for thoughts: the finished thought has to
-   stand before it;
-4. SGLang knows no ``add_generation_prompt`` in a chat request, vLLM and llama.cpp demand that it
-   be false.
+1. Without the flag, SGLang turns a final assistant message into a *user* message.
+2. Only string content is continued.
+3. The text follows the generation prompt. If the template opens ``<think>`` there, or the parser
+   expects reasoning, the answer is taken for reasoning. So the finished reasoning must precede it.
+4. SGLang has no ``add_generation_prompt`` in a chat request; vLLM and llama.cpp require it to be
+   false.
 
-Nothing is done by guess: a server that does not say who it is, and every reply whose
-continuation could differ from what it would have been, is left alone (`veto`).
+Nothing is guessed. A server that doesn't identify itself is left alone, and `veto` rules out every
+reply whose continuation could differ from what it would have been.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _LIMITS: Final = ("max_tokens", "max_completion_tokens", "min_tokens")
 
 
 def veto(request: Request, message: ChatCompletionMessage) -> str | None:
-    """Return why the reply that has come as far as ``message`` must not be gone on with, None if it may."""
+    """Return why the partial reply in ``message`` must not be resumed, or None if it may be."""
     params = request.params or {}
     if message.tool_calls or message.unfinished_tool_calls or message.function_call:
         return "it had begun to call a tool"  # halogen-flash#96
@@ -65,10 +64,10 @@ def veto(request: Request, message: ChatCompletionMessage) -> str | None:
 
 
 def _asked_for(params: Mapping[str, Any]) -> str | None:
-    """What was asked for besides text, and would begin anew or have a hole."""
+    """Return why something requested besides text would start over or have a gap."""
     if (params.get("n") or 1) != 1:
         return "several choices (n) cannot be gone on with"
-    # An engine's grammar starts from its beginning with each request, so the rest would be a whole one.
+    # An engine starts its grammar from the beginning with each request, so the rest would be a whole document.
     form = params.get("response_format")
     free = form is None or (isinstance(form, Mapping) and form.get("type") == "text")
     if not free or params.get("tool_choice") not in (None, "auto", "none"):
@@ -86,7 +85,7 @@ def _asked_for(params: Mapping[str, Any]) -> str | None:
 
 
 def _straddles(stop: object, text: str) -> str | None:
-    """An engine looks for stop strings in what it generates itself, not in what came before."""
+    """Engines look for stop strings only in the text they generate, not in what precedes it."""
     for string in [stop] if isinstance(stop, str) else stop if isinstance(stop, Sequence) else ():
         if any(text.endswith(string[:length]) for length in range(1, len(string))):
             return f"it ends with the beginning of the stop string {string!r}"
@@ -94,32 +93,32 @@ def _straddles(stop: object, text: str) -> str | None:
 
 
 def _last_word(request: Request) -> str | None:
-    """A prompt that ends with an assistant's message reads differently with another one behind it."""
+    """A prompt that ends with an assistant message reads differently if another one follows."""
     last = json.loads(request.messages[-1]) if request.messages else {}
     return "its prompt ends with an assistant's message" if last.get("role") == "assistant" else None
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePrefix:
-    """What the server is told of the reply, and the end of the text that it is not told."""
+    """The part of the reply that is sent back to the server, and the end of the text that is withheld."""
 
     content: str
     owed: str = ""
 
 
 def resume_prefix(message: ChatCompletionMessage, style: ResumeStyle) -> ResumePrefix:
-    """Return how the message begins that the server shall go on with."""
+    """Return the beginning of the message that the server should continue."""
     text = message.content or ""
     if style.dialect == "vllm":
-        # Templates trim a message, and engines that look for it in the rendered prompt cut there: send what
-        # is left either way, and expect the white space once more.
+        # Templates trim messages, and engines that look for the message in the rendered prompt cut there.
+        # Send what is left either way, and expect the white space again.
         told = text.rstrip()
         return ResumePrefix(told, text[len(told) :])
     reasoning = message.reasoning
     if not reasoning or style.after_reasoning != "close":
         return ResumePrefix(text)
-    # A thought that begins with a line break followed a <think> that the model wrote and the parser took
-    # away; without one, the template's generation prompt has opened the block.
+    # Reasoning that begins with a line break followed a <think> that the model wrote and the parser removed.
+    # Otherwise the template's generation prompt opened the block.
     opened = "<think>" if reasoning.startswith("\n") else ""
     gap = "" if text.startswith("\n") else "\n\n"
     return ResumePrefix(f"{opened}{reasoning}{style.end_of_thinking}{gap}{text}")
@@ -128,10 +127,10 @@ def resume_prefix(message: ChatCompletionMessage, style: ResumeStyle) -> ResumeP
 def resume_request(
     request: Request, message: ChatCompletionMessage, style: ResumeStyle, *, came: int, number: int
 ) -> Request:
-    """Return the request that goes on with ``message``, of which ``came`` tokens have come.
+    """Return the request that continues ``message``, which has ``came`` tokens so far.
 
-    ``number`` counts the requests of this reply: one that breaks may still be running when the
-    next arrives, and SGLang refuses a ``rid`` that it knows.
+    ``number`` counts the requests for this reply and makes ``rid`` unique. The broken request may still
+    be running when the next arrives, and SGLang refuses a ``rid`` in use.
     """
     params: dict[str, Any] = {**(request.params or {}), "continue_final_message": True}
     if style.dialect == "vllm":

@@ -1,8 +1,8 @@
-"""One call as a conversation with its driver: attempts, cold starts, retries.
+"""One call as a generator: attempts, cold starts, retries.
 
-`attempts` is a generator. It yields what is to be done (`Hold`, `Sleep`, `Send`, `Deliver`),
-the driver does it and sends back what came of it. All rules live here; the drivers, one for
-tasks and one for threads, only perform. (The idea is httpx's auth flow.)
+`attempts` yields effects (`Hold`, `Sleep`, `Send`, `Deliver`). The driver performs each one and
+sends back the result. All rules live here; the drivers, one for tasks and one for threads, only
+perform effects. (The idea is httpx's auth flow.)
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from .policy import (
 from .readiness import Readiness, State, Waiter
 
 WAIT_NOTICE = 5.0
-"""Seconds between two progress notices of a call that only waits for another call's attempt."""
+"""Seconds between progress notices of a call that only waits for another call's attempt."""
 
 
-# None of the effects is frozen: that takes longer to define, with the first client, and to make, for each attempt.
+# The effects aren't frozen, which would slow down their definition (with the first client) and each attempt.
 
 
 @dataclass(slots=True)
 class Hold:
-    """Wait until the ticket is woken, at most ``seconds``."""
+    """Wait until the ticket is woken, for at most ``seconds``."""
 
     seconds: float
     notice: Waiting | None
@@ -57,28 +57,30 @@ class Sleep:
 
 @dataclass(slots=True)
 class Send:
-    """Send the request. Answer with None for success, or with the error."""
+    """Send the request. The driver sends back None on success, or the error."""
 
     number: int
     """Counted from 1."""
     with_key: bool
-    """Whether the affinity key goes along."""
+    """Whether to send the affinity key."""
 
 
 @dataclass(slots=True)
 class Deliver:
-    """The server has answered: hand it to the caller. Answer with None when all is well, with the
-    error that broke it while nothing had been shown yet, and which may therefore be retried, or
-    with `Broken`."""
+    """Hand the server's response to the caller.
+
+    The driver sends back None on success, `Broken`, or an error that occurred before anything was
+    shown, which may therefore be retried.
+    """
 
 
 @dataclass(slots=True)
 class Broken:
-    """The reply broke in the middle, and shall be gone on with."""
+    """The reply broke partway and should be resumed."""
 
     error: APIError
     came: int
-    """Characters that had been shown since it began, or was last gone on with."""
+    """Characters shown since the reply began or was last resumed."""
 
 
 Effect = Hold | Sleep | Send | Deliver
@@ -100,13 +102,13 @@ class CallBudget:
     sent: int = field(default=0, init=False)
     """Attempts sent."""
     retries: int = field(default=0, init=False)
-    """Attempts repeated after passing failures."""
+    """Attempts repeated after transient failures."""
     resumes: int = field(default=0, init=False)
-    """Times that the reply broke and was gone on with."""
+    """How often the reply broke and was resumed."""
 
 
 def attempts(budget: CallBudget, readiness: Readiness, ticket: Waiter, clock: Callable[[], float]) -> Attempts:
-    """Carry one call through. Raises the last error, `ColdStartTimeout` or `DeadlineExceeded`."""
+    """Run one call to its end. Raises the last error, `ColdStartTimeout` or `DeadlineExceeded`."""
     retries_left = TransientBudget(budget.policy, budget.started)
     patience = LAPSES if budget.cold_start_timeout > 0 else min(LAPSES, budget.policy.max_retries)
     resumes_left = ResumeBudget(budget.policy)
@@ -120,7 +122,7 @@ def attempts(budget: CallBudget, readiness: Readiness, ticket: Waiter, clock: Ca
             while (hold := readiness.ask(ticket, clock())) is not None:
                 now = clock()
                 if readiness.state == "unknown":
-                    yield Hold(hold, None)  # only until the first call of all is answered
+                    yield Hold(hold, None)  # only until the very first call gets a response
                     continue
                 if cold_since is None:
                     cold_since, waited_before = now, budget.waited
@@ -154,7 +156,7 @@ def attempts(budget: CallBudget, readiness: Readiness, ticket: Waiter, clock: Ca
             if isinstance(result, Broken):
                 last = result.error
                 readiness.leave(ticket)
-                # What failed before the reply began, and its tries, are of the past.
+                # Failures before the reply began no longer count.
                 retries_left, lapses, refused = TransientBudget(budget.policy, now), 0, 0
                 pause = resumes_left.next_wait(last, now, came=result.came)
                 if pause is None:
@@ -190,7 +192,7 @@ def attempts(budget: CallBudget, readiness: Readiness, ticket: Waiter, clock: Ca
             budget.retries += 1
             yield Sleep(pause, Retrying(error, budget.sent, pause))
     finally:
-        ticket.gone = True  # first, and by itself: nothing can come in between
+        ticket.gone = True  # first, as a single store: nothing can come in between
         readiness.leave(ticket)
 
 
@@ -200,7 +202,7 @@ def _check_time(budget: CallBudget, then: float, last: Exception | None) -> None
 
 
 def _time_left(budget: CallBudget, state: State, waited: float, now: float, last: Exception | None) -> float:
-    # Once a replica is up a released call is about to be served: the cold start's budget has done its work.
+    # Once a replica is up, a released call is about to be served, and the cold start's budget no longer applies.
     left = budget.cold_start_timeout - waited if state == "waiting" else math.inf
     if left <= 0:
         tries = "1 attempt" if budget.sent == 1 else f"{budget.sent} attempts"
@@ -219,8 +221,10 @@ def _time_left(budget: CallBudget, state: State, waited: float, now: float, last
 
 
 def cause_of(error: Exception | None) -> str:
-    """Say in a few words why we wait, or try again: for logs, so without the server's words, which may
-    quote what somebody said."""
+    """Return a short reason for a wait or retry, for logs.
+
+    Leaves out the server's message, which may quote user content.
+    """
     if error is None:
         return "another call found no replica ready"
     if isinstance(error, APIStatusError):

@@ -1,4 +1,4 @@
-"""What to do after a failed attempt: nothing, wait for the server, or try again a little later."""
+"""What to do after a failed attempt: give up, wait for the server, or retry a little later."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ if TYPE_CHECKING:
     from .readiness import State
 
 MAX_RETRIES = 2
-"""openai-python's and anthropic's figure: a warm server that fails three times in a row is broken."""
+"""The default of openai-python and anthropic: a warm server that fails three times in a row is broken."""
 
 FIRST_BACKOFF = 0.5
 MAX_BACKOFF = 8.0
-"""Full jitter between 0 and 0.5, 1, 2 … 8 s, as the peers' clients back off."""
+"""Full jitter between 0 and 0.5, 1, 2 … 8 s, like other clients."""
 
 RETRY_AFTER_CAP = 60.0
 """A server may ask for more (openai-python#3555), but no caller expects a silent minute:
-beyond this the error is raised at once, with the server's wish in it."""
+beyond this, the error is raised at once, with the requested wait in it."""
 
 LAPSES = 2
-"""503s in a row from a server that was ready before they count as a cold start: one replica
-that drains or is full says 503 too, and the next attempt reaches another. They are part of waiting
-for a replica; of a call that does not wait for one (``cold_start_timeout=0``) they are retries
-like any other, and ``max_retries`` limits them too."""
+"""Consecutive 503s that a server which was ready may return before they count as a cold start. A single
+replica that drains or is full returns 503 too, and the next attempt reaches another. These attempts are
+part of waiting for a replica. For a call that doesn't wait (``cold_start_timeout=0``) they are ordinary
+retries, so ``max_retries`` limits them too."""
 
 LAPSE_PAUSE = 0.5
-"""Seconds, at most, before trying again after such a 503 (full jitter): a router drops a
-draining replica within about a second."""
+"""Maximum seconds before retrying after such a 503 (full jitter). A router drops a draining
+replica within about a second."""
 
 SATURATED_AFTER = 2
-"""429s or 503s in a row from a server that has answered this client, after which one attempt goes
-without the affinity key: a saturated replica keeps attracting its own sessions."""
+"""Consecutive 429s or 503s from a server that was ready, after which one attempt omits the affinity
+key: a saturated replica keeps attracting its own sessions."""
 
 MAX_RESUMES = 2
-"""Times in a row that a broken reply is gone on with. A reply that breaks for the third time without
-`RESUME_PROGRESS` between has something against it that another replica will not mend."""
+"""How often in a row a broken reply is resumed. If it breaks a third time without `RESUME_PROGRESS` in
+between, the cause is one that another replica won't fix."""
 
 RESUME_PROGRESS = 200
-"""Characters of new text, about two lines, after which the resumes before them no longer count: a long reply
-on replicas that are taken away every few minutes gets to its end."""
+"""Characters of new text, about two lines, after which earlier resumes no longer count. This lets a long
+reply finish on replicas that are taken away every few minutes."""
 
 TRANSIENT_STATUSES = frozenset({408, 409, 429, 500, 502, 504})
-"""Request timeout, lock conflict, too many, and a server's or gateway's passing troubles."""
+"""Request timeout, lock conflict, too many requests, and transient errors of a server or gateway."""
 
 UNREACHED_STATUSES = frozenset({502, 504})
-"""A gateway that cannot reach the server behind it: like a refused connection."""
+"""A gateway can't reach the server behind it, which is like a refused connection."""
 
 
 class ErrorKind(Enum):
-    """What an error says about the next attempt."""
+    """What an error means for the next attempt."""
 
     FINAL = "final"
     NOT_READY = "not ready"
@@ -74,10 +74,10 @@ class ErrorKind(Enum):
 
 
 def classify(error: Exception, state: State) -> ErrorKind:
-    """Tell what ``error`` means for a server in this ``state``.
+    """Return what ``error`` means for a server in this ``state``.
 
-    A refused or broken connection is a cold start while the server has never answered, and a
-    passing trouble once it has.
+    A refused or broken connection means a cold start while the server has never answered, and a
+    transient failure once it has.
     """
     never_answered = state != "ready"
     if isinstance(error, APIStatusError):
@@ -93,30 +93,32 @@ def classify(error: Exception, state: State) -> ErrorKind:
     if isinstance(error, ServerUnreachable):
         return ErrorKind.NOT_READY if never_answered else ErrorKind.TRANSIENT
     if isinstance(error, (APITimeoutError, APIResponseValidationError)):
-        # The request may be running: asking again would double the load of a server that is slow.
+        # The request may still be running, and a retry would double the load of a slow server.
         return ErrorKind.FINAL
     return ErrorKind.TRANSIENT if isinstance(error, (APIConnectionError, StreamInterrupted)) else ErrorKind.FINAL
 
 
 def is_loading(error: APIStatusError) -> bool:
-    """Hubs and some engines say "model is loading" with a 500 (transformers#32665, huggingface_hub#1454)."""
+    """Hubs and some engines report "model is loading" with a 500 (transformers#32665, huggingface_hub#1454)."""
     text = error.message.lower()
     return "loading" in text and "model" in text
 
 
 def ran_too_long(error: APIStatusError) -> bool:
-    """SGLang ends what has run for ``SGLANG_REQ_RUNNING_TIMEOUT`` with a 503. A replica was there, and has
-    worked for minutes: the same again would take as long, and be ended too."""
+    """SGLang ends a request that exceeds ``SGLANG_REQ_RUNNING_TIMEOUT`` with a 503.
+
+    A replica has worked on it for minutes. A retry would take as long and be ended too.
+    """
     return "running timeout reached" in error.message.lower()
 
 
 def is_saturated(error: Exception) -> bool:
-    """Whether ``error`` says that the replica behind this key takes no more."""
+    """Return whether ``error`` means that the replica behind this key accepts no more requests."""
     return isinstance(error, APIStatusError) and error.status_code in (429, 503)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Read ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date, RFC 9110 §10.2.3), in seconds."""
+    """Return the seconds in ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date, RFC 9110 §10.2.3)."""
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -129,7 +131,7 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
     except (TypeError, ValueError):
         return None
     if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)  # the RFC knows no other zone
+        when = when.replace(tzinfo=timezone.utc)  # the RFC allows no other zone
     return max(0.0, when.timestamp() - (time.time() if now is None else now))
 
 
@@ -147,20 +149,23 @@ Stop = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How transient failures are retried. Cold starts have a budget of their own.
+    """How transient failures are retried. Cold starts have their own budget.
 
     ``wait`` and ``stop`` are tenacity's objects (``wait_exponential_jitter()``,
-    ``stop_after_delay(30)`` …); each is called with a ``tenacity.RetryCallState``.
+    ``stop_after_delay(30)`` …). Each is called with a ``tenacity.RetryCallState``.
+
+    Raises:
+        ConfigurationError: A number is negative or of the wrong type, or ``wait`` or ``stop`` isn't callable.
     """
 
     max_retries: int = MAX_RETRIES
-    """Tries after the first."""
+    """Attempts after the first."""
     wait: Wait | None = None
-    """Seconds before the next try; default: full jitter, 0.5 s doubling to 8 s."""
+    """Returns the seconds before the next attempt; by default full jitter, 0.5 s doubling to 8 s."""
     stop: Stop | None = None
-    """Ends the tries earlier than ``max_retries`` would."""
+    """Ends the retries earlier than ``max_retries`` would."""
     retry_after_cap: float = RETRY_AFTER_CAP
-    """The longest ``Retry-After`` that is waited out, in seconds."""
+    """The longest ``Retry-After`` to wait out, in seconds."""
 
     def __post_init__(self) -> None:
         if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
@@ -175,14 +180,14 @@ class RetryPolicy:
 
 @dataclass
 class TransientBudget:
-    """The tries that one call has left."""
+    """The retries that one call has left."""
 
     policy: RetryPolicy
     started: float
     failures: int = field(default=0, init=False)
 
     def next_wait(self, error: Exception, now: float) -> float | None:
-        """Spend one try: seconds until the next attempt, or None when ``error`` is to be raised."""
+        """Use up one retry; return the seconds until the next attempt, or None if ``error`` should be raised."""
         self.failures += 1
         if self.failures > self.policy.max_retries:
             return None
@@ -197,14 +202,16 @@ class TransientBudget:
 
 @dataclass
 class ResumeBudget:
-    """The times that one reply may still be gone on with. ``policy`` only says how long to pause before."""
+    """The resumes that one reply has left. ``policy`` only sets the pause before each."""
 
     policy: RetryPolicy
     fruitless: int = field(default=0, init=False)
 
     def next_wait(self, error: Exception, now: float, *, came: int) -> float | None:
-        """Spend one resume of a reply of which ``came`` more characters had come: seconds until the next
-        attempt, or None when ``error`` is to be raised."""
+        """Use up one resume of a reply that got ``came`` characters further.
+
+        Returns the seconds until the next attempt, or None if ``error`` should be raised.
+        """
         if came >= RESUME_PROGRESS:
             self.fruitless = 0
         self.fruitless += 1
@@ -214,7 +221,7 @@ class ResumeBudget:
 
 
 def _state(error: Exception, failures: int, started: float, now: float) -> Any:
-    """What tenacity's strategies look at."""
+    """Build the state that tenacity's strategies read."""
     import tenacity
 
     state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
@@ -233,19 +240,19 @@ def _default_wait() -> Wait:
 
 
 def requested_wait(error: Exception) -> float | None:
-    """Seconds that the server asked to wait, if it did."""
+    """Return the seconds that the server asked to wait, None if it didn't."""
     if isinstance(error, APIStatusError) and error.response is not None:
         return retry_after(error.response.headers)
     return None
 
 
 def deadline_exceeded(total: float | None) -> DeadlineExceeded:
-    """The error of a call whose ``Timeout.total`` ends before its next attempt could begin."""
+    """Return the error of a call whose ``Timeout.total`` ends before its next attempt could begin."""
     limit = "" if total is None else f" of {total:g} s"
     return DeadlineExceeded(f"the call's total{limit} ends before the next attempt: raise Timeout.total")
 
 
 def wait_exceeded(total: float | None, what: str) -> DeadlineExceeded:
-    """The error of a call whose ``Timeout.total`` ends while it waits ``what``: "for …"."""
+    """Return the error of a call whose ``Timeout.total`` ended while it waited ``what`` ("for …")."""
     limit = "" if total is None else f" of {total:g} s"
     return DeadlineExceeded(f"the call's total{limit} ended while it waited {what}: raise Timeout.total")

@@ -1,8 +1,8 @@
-"""Waiting out a cold start together.
+"""Waits out a cold start for all calls together.
 
 One `Readiness` stands for one server. While no replica is up, one call leads: it repeats
-its own real request (which counts as demand for the autoscaler, and whose answer is already
-useful), all others hold. When the leader is answered they are released, a little apart.
+its own real request, which counts as demand for the autoscaler and returns a useful response.
+All others hold. When the leader gets its response, they are released, slightly apart.
 
 This is bookkeeping only. A caller asks before each send, reports after it, and does the
 waiting itself; `now` is always passed in. The lock makes each step atomic for threads; no
@@ -21,64 +21,64 @@ from ..process.fork import renew_after_fork
 State = Literal["unknown", "waiting", "ready"]
 
 MIN_GAP = 0.25
-"""Seconds between the leader's tries at first. A router answers 503 in a millisecond, so four
-tries a second cost nothing, and nobody waits longer than this after the server is up."""
+"""Initial seconds between the leader's attempts. A router returns 503 in a millisecond, so four
+attempts a second cost nothing, and no call waits longer than this after the server is up."""
 
 GAP_SHARE = 0.015
-"""The gap grows to this share of the time already waited: with the release below, what is
-lost after readiness stays under 2 % of the wait + 0.3 s (the seed's one-second poll by every
-waiter sends twenty times as many requests for a worse result)."""
+"""The gap grows to this share of the time already waited. With the release below, the time lost
+after readiness stays under 2 % of the wait + 0.3 s. (A one-second poll by every waiter sends
+twenty times as many requests for a worse result.)"""
 
 MAX_GAP = 2.0
-"""Seconds; a user who has waited minutes still notices more than this."""
+"""Maximum gap in seconds: even a user who has waited minutes notices more than this."""
 
 RELEASE_GAP = 0.001
-"""Seconds between two released waiters, so that they do not reach the new replica in one instant."""
+"""Seconds between two released waiters, so that they don't all reach the new replica at once."""
 
 RELEASE_WINDOW = 0.05
 RELEASE_SHARE = 0.005
-"""All waiters are out within this many seconds plus this share of the time waited."""
+"""All waiters are released within `RELEASE_WINDOW` seconds plus this share of the time waited."""
 
 SCOUT_HOLD = 0.1
-"""Seconds that others hold while the very first request to a server is out: a cold router refuses
-it in a few milliseconds, and then hundreds need not be refused one by one."""
+"""Seconds that other calls hold while the very first request to a server is pending. A cold router
+refuses it in a few milliseconds, which saves hundreds of others from being refused one by one."""
 
 ACCEPTED_AFTER = 1.0
-"""Seconds. A router without a ready replica answers 503 at once. A leader whose request has
-been out for longer has therefore been accepted, and is only generating: don't wait for its end."""
+"""Seconds after which a leader's pending request counts as accepted. A router without a ready replica
+returns 503 at once, so a longer request is already generating: don't wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """How a wait for a replica went."""
+    """The result of a wait for a replica."""
 
     waited: float
-    """Seconds."""
+    """Seconds spent waiting."""
     attempts: int
 
 
 class Waiter:
-    """One call's place in the queue. ``wake`` is called (from any thread) when it should ask again."""
+    """One call's place in the queue. ``wake`` is called, from any thread, when it should ask again."""
 
     __slots__ = ("gone", "release_at", "sent_at", "wake")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
         self.gone = False
-        """Whether its call has ended: one attribute store, which no signal can get in the way of."""
+        """Whether its call has ended. Setting it is a single store, which no signal can interrupt."""
         self.release_at: float | None = None
         self.sent_at: float | None = None
 
 
 class Readiness:
-    """What this client knows of whether a server is up, and who waits for it."""
+    """What this client knows about whether a server is up, and which calls wait for it."""
 
     def __init__(self) -> None:
         self._begin()
         renew_after_fork(self)
 
     def _begin(self) -> None:
-        # Taken again by its holder only in `leave`, when the collector closes a call in the middle of a step.
+        # Reentered only by `leave`, when the garbage collector closes a call in the middle of a step.
         self._lock = threading.RLock()
         self._stepping = False
         self._state: State = "unknown"
@@ -87,22 +87,22 @@ class Readiness:
         self._next_try = 0.0
         self._queue: dict[Waiter, None] = {}
 
-    _after_fork = _begin  # who leads and who waits are threads of the parent
+    _after_fork = _begin  # the leader and the waiters are threads of the parent
 
     @property
     def state(self) -> State:
-        """``unknown`` until the first answer, ``waiting`` while no replica is up, else ``ready``."""
+        """``unknown`` until the first response, ``waiting`` while no replica is up, otherwise ``ready``."""
         return self._state
 
     @property
     def waiting(self) -> int:
-        """How many calls wait, the leader included."""
+        """How many calls wait, including the leader."""
         return len(self._queue) + (self._leader is not None)
 
     def ask(self, ticket: Waiter, now: float) -> float | None:
-        """Return None when ``ticket`` may send now, else how many seconds to hold before asking again.
+        """Return None if ``ticket`` may send now, else how many seconds to hold before asking again.
 
-        A holder must also ask again when its ``wake`` was called.
+        A holder must also ask again when its ``wake`` is called.
         """
         with self._lock:
             try:
@@ -131,7 +131,7 @@ class Readiness:
             return self._next_try - now if self._next_try > now else None
         self._queue[ticket] = None
         if ticket is not next(iter(self._queue)):
-            return MAX_GAP + ACCEPTED_AFTER  # a wake-up comes first; this bounds the harm of a lost one
+            return MAX_GAP + ACCEPTED_AFTER  # normally woken earlier; this bounds the harm of a lost wake-up
         out_since = self._leader.sent_at if self._leader.sent_at is not None else max(self._next_try, now)
         if now - out_since < ACCEPTED_AFTER:
             return out_since + ACCEPTED_AFTER - now
@@ -140,7 +140,7 @@ class Readiness:
         return None
 
     def _scout(self, ticket: Waiter, now: float) -> float | None:
-        """The first call of all goes ahead; the others follow when it is answered, or soon anyway."""
+        """Let the very first call go ahead; the others follow when it gets a response, or soon anyway."""
         if self._leader is None:
             self._leader = ticket
         out_since = self._leader.sent_at
@@ -151,7 +151,7 @@ class Readiness:
         return out_since + SCOUT_HOLD - now
 
     def not_ready(self, ticket: Waiter, now: float, *, retry_after: float = 0.0) -> None:
-        """Report that ``ticket``'s request met no ready replica."""
+        """Report that ``ticket``'s request found no ready replica."""
         with self._lock:
             try:
                 self._stepping = True
@@ -167,7 +167,7 @@ class Readiness:
                 self._stepping = False
 
     def answered(self, ticket: Waiter, now: float) -> None:
-        """Report that a replica answered ``ticket``, in whatever way: it is up."""
+        """Report that a replica responded to ``ticket``, in whatever way, so it is up."""
         with self._lock:
             try:
                 self._stepping = True
@@ -177,10 +177,10 @@ class Readiness:
                 self._stepping = False
 
     def leave(self, ticket: Waiter) -> None:
-        """Forget ``ticket``: its call has ended. A leader that leaves hands over to the first waiter."""
+        """Forget ``ticket``, whose call has ended. A leader that leaves hands over to the first waiter."""
         ticket.gone = True
         with self._lock:
-            if self._stepping:  # the collector closes a call in the middle of a step: who asks next will see it
+            if self._stepping:  # the garbage collector closes a call in the middle of a step: the next `ask` sees it
                 return
             try:
                 self._stepping = True
@@ -197,12 +197,12 @@ class Readiness:
             if self._queue:
                 self._wake_deputy()
             else:
-                self._state = "unknown"  # nobody has looked on: what was true then may not be now
+                self._state = "unknown"  # nobody checks any longer, so the state may be out of date
         elif ticket is deputy:
             self._wake_deputy()
 
     def _forget_gone(self) -> None:
-        """Let those leave who could not say so: an interrupt, or the collector, kept them from it."""
+        """Remove tickets that couldn't leave because of an interrupt or the garbage collector."""
         while self._leader is not None and self._leader.gone:
             self._leave(self._leader)
         while self._queue and (deputy := next(iter(self._queue))).gone:
@@ -219,7 +219,7 @@ class Readiness:
             waiter.wake()
 
     def _wake_deputy(self) -> None:
-        """The first waiter watches the leader: tell it that the leader's times have changed."""
+        """Wake the first waiter, which watches the leader: the leader's times have changed."""
         for deputy in self._queue:
             deputy.wake()
             break

@@ -1,4 +1,4 @@
-"""The five time limits of a call, and which of them runs out next."""
+"""The time limits of a call, and which one runs out next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRST_TOKEN = 600.0
 """A long prompt on a busy replica may queue for minutes (cline#12839: 30 s kills cold models)."""
 
 GAP = 120.0
-"""Engines that decode at all do so far faster than this; langchain#36949 settled on the same figure."""
+"""Engines that decode at all are far faster than this; langchain#36949 settled on the same value."""
 
 SILENCE = 60.0
 """Proxies that send keep-alives do so every 15 to 30 s."""
@@ -30,15 +30,15 @@ WRITE = 60.0
 """A megabyte of history over a slow uplink."""
 
 LATE_BYTES = 1 << 20
-"""Bytes that are still read once a limit has passed. What a server sent in time may have waited for a slow
-consumer: in the receive buffers, which behind a reader that pauses hold less than this. What exceeds it is
-a flood, and a flood obeys the same limits as silence."""
+"""Bytes that are still read once a limit has passed. Data that the server sent in time may have waited for
+a slow consumer in the receive buffers, which hold less than this when the reader pauses. Anything more is a
+flood, which obeys the same limits as silence."""
 
 LATE_GRACE = 0.01
-"""Seconds to fetch what has already arrived when the limit has passed, where looking takes a wait."""
+"""Seconds to fetch data that had already arrived when the limit passed, where checking requires a wait."""
 
 LATE_READ = 4096
-"""Bytes that each late read counts for besides: what still trickles in had not arrived."""
+"""Extra bytes that each late read counts for: data that still trickles in had not arrived in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +46,27 @@ class Timeout:
     """Time limits of one call, in seconds; None means no limit.
 
     Liveness and progress are different things (anthropic-sdk-typescript#867, pi#5558): a
-    keep-alive shows that somebody is there, not that the reply goes on. So there are separate
-    timers, and keep-alives reset only ``silence``.
+    keep-alive shows that the server is alive, not that the reply makes progress. So there are
+    separate timers, and keep-alives reset only ``silence``.
+
+    Raises:
+        ConfigurationError: A limit is neither a positive number nor None.
     """
 
     connect: float | None = CONNECT
     """To open a connection."""
     first_token: float | None = FIRST_TOKEN
     """From sending the request to the first content, reasoning or tool argument; for a call
-    without streaming, to its answer. Waiting for a cold server does not count."""
+    without streaming, to its response. Waiting for a cold server does not count."""
     gap: float | None = GAP
     """Between two pieces of content, reasoning or tool arguments."""
     silence: float | None = SILENCE
     """Between two bytes of any kind, once the stream has begun."""
     total: float | None = None
-    """From the call to its end, waiting and retries included. Unset, because honest replies
-    may take long: the other four notice a dead server sooner."""
+    """From the start of the call to its end, including waits and retries. Unset by default, because
+    a healthy reply may take long, and the other limits notice a dead server sooner."""
     write: float | None = WRITE
-    """To hand a piece of the request to the network."""
+    """To write one piece of the request to the network."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -75,7 +78,14 @@ class Timeout:
 
     @classmethod
     def of(cls, value: Timeout | float | None) -> Timeout:
-        """Read what a ``timeout=`` argument accepts: a number caps the whole call, None lifts all limits."""
+        """Convert what a ``timeout=`` argument accepts.
+
+        Args:
+            value: A number limits the whole call (`total`); None lifts all limits except `write`.
+
+        Raises:
+            ConfigurationError: ``value`` is neither a `Timeout`, a positive number nor None.
+        """
         if isinstance(value, Timeout):
             return value
         if value is None:
@@ -86,10 +96,10 @@ class Timeout:
 
 
 class Timers:
-    """When a running exchange has to give up.
+    """When a running exchange must give up.
 
-    ``deadline`` is the earliest of all limits, for whoever blocks on the next read. Moving it
-    is one comparison, since it happens for every chunk.
+    ``deadline`` is the earliest of all limits, for the code that blocks on the next read. Moving it
+    is cheap, since it happens for every chunk.
     """
 
     __slots__ = (
@@ -116,9 +126,9 @@ class Timers:
         self.deadline = min(self._progress_by, self._ends_at)
 
     def heard(self, now: float, *, progress: bool, size: int = 0) -> None:
-        """Note that ``size`` bytes came at ``now``, and whether they carried the reply on.
+        """Record that ``size`` bytes came at ``now``, and whether they made progress.
 
-        Raises what `expired` returns, when more comes after a limit than can have arrived before it.
+        Raises what `expired` returns if more comes after a limit than can have arrived before it.
         """
         if progress:
             self._progressed = True
@@ -133,7 +143,7 @@ class Timers:
                 raise self.expired(now)
 
     def expired(self, now: float) -> APITimeoutError:
-        """Return the error for the limit that has run out at ``now`` (the nearest, if the clock is coarse)."""
+        """Return the error for the limit that has run out at ``now`` (the nearest one, if the clock is coarse)."""
         timeout = self._timeout
         if now >= self._ends_at or self.deadline == self._ends_at:
             return DeadlineExceeded(
