@@ -81,7 +81,7 @@ class Timeout:
         """Convert what a ``timeout=`` argument accepts.
 
         Args:
-            value: A number limits the whole call (`total`); None lifts all limits except `write`.
+            value: A number limits the whole call (``total``); None lifts all limits except ``write``.
 
         Raises:
             ConfigurationError: ``value`` is neither a `Timeout`, a positive number nor None.

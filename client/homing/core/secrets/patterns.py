@@ -1,4 +1,4 @@
-"""How a secret may be quoted: as it is, in a URL, JSON, Python, HTML or base64, and in one of these in another."""
+"""Patterns for a secret as it is, as quoted in a URL, JSON, Python, HTML or base64, and with these nested."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-# What may stand right before a secret and ends in a letter or a digit, and yet is no part of it: an escape of
-# Python's, JSON's or a shell's, of a URL, and a terminal's colour (ECMA-48's CSI; its ESC may be gone).
+# Escapes that may directly precede a secret. They end in a letter or digit but aren't part of it: escapes of
+# Python, JSON, a shell or a URL, and terminal colors (ECMA-48's CSI; its ESC may be missing).
 _ESCAPE: Final = (
     r"\\(?:[abefnrtv]|[0-7]{1,3}|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})" r"|%(?:25)*[0-9a-f]{2}" r"|\[[0-9:;?]*[a-z]"
 )
@@ -20,15 +20,15 @@ _AFTER: Final = r"(?![A-Za-z0-9])"
 
 
 def token_pattern(words: Iterable[str]) -> str:
-    """Return what finds each of ``words``, in any case, as a token: no letter or digit beside it.
+    """Return a pattern that finds each of ``words``, in any case, as a token: no letter or digit beside it.
 
-    An escape may stand before it, which is the group ``escape``.
+    An escape may precede the token. The group ``escape`` captures it.
     """
     return f"{_BEFORE}(?:{anywhere_pattern(words)}){_AFTER}"
 
 
 def anywhere_pattern(words: Iterable[str]) -> str:
-    """Return what finds each of ``words`` anywhere, in every spelling."""
+    """Return a pattern that finds each of ``words`` anywhere, in every spelling."""
     longest_first = sorted(words, key=len, reverse=True)
     return "|".join(way for word in longest_first for way in (*_coded(word), _spelled(word)))
 
@@ -54,10 +54,10 @@ def _spelled(word: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _character(character: str, times: int, *, escape: str = r"\\{1,4}") -> str:
-    """Return what finds a character that stands a number of ``times`` in a row.
+    """Return a pattern for a character that is repeated ``times`` in a row.
 
-    ``escape``: the backslashes before it, none where those of a backslash before it take them all. Everything
-    is bounded, and there is one way only to read a text: no server's text must make the search slow.
+    ``escape`` matches the backslashes before it; it is empty where a preceding backslash takes them all.
+    Every repetition is bounded, and a text matches in only one way, so that no server can make the search slow.
     """
     data = character.encode("utf-8", "surrogatepass")
     code = ord(character)
@@ -69,11 +69,11 @@ def _character(character: str, times: int, *, escape: str = r"\\{1,4}") -> str:
         f"&(?:amp;){{0,2}}(?:{'|'.join((f'#0{{0,6}}{code};', f'#x0{{0,6}}{code:x};', *names))})",
     ]
     if character == "\\":
-        # One that is written in letters may stand before an escape.
+        # A backslash that is spelled with letters may precede an escape.
         return rf"(?:\\{{{times},{8 * times}}}|(?:{'|'.join(ways)}){{{times}}}\\{{0,4}})"
     in_json = json.dumps(character)[1:-1].replace("\\", r"\\{1,4}")
     ways.append((f"(?:{escape})?" if escape else "") + re.escape(character))
-    # No way twice, or a text could be read in as many ways as there are subsets of the characters.
+    # No alternative twice, or the number of ways to match would be exponential in the number of characters.
     if not character.isascii():
         ways.append(re.escape(data.decode("latin-1")))
     if code > 0xFFFF or character in "\b\f\n\r\t":

@@ -1,8 +1,7 @@
-"""What must not be shown: where it is kept, and how it is taken out of what is shown.
+"""Holds what must not be shown, and redacts it from what is shown.
 
-Credentials, and whatever else a user has a request carry: values of headers and of the query. An
-error, a ``repr``, a pickle or a traceback with locals goes to logs, to queues and to services that
-collect errors.
+That is credentials, and whatever else a user puts into a request: values of headers and of the
+query. Errors, ``repr``, pickles and tracebacks with locals end up in logs, queues and error trackers.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from .patterns import anywhere_pattern, token_pattern
 HIDDEN: Final = "[hidden]"
 
 SHORTEST: Final = 8
-"""Characters of a secret that is looked for in what a server says. Anything shorter is no secret but a
-placeholder (``-``, ``x``, ``EMPTY``) and stands in ordinary words."""
+"""Minimum length of a secret that is searched for in a server's text. Anything shorter is not a secret
+but a placeholder (``-``, ``x``, ``EMPTY``) that also occurs in ordinary words."""
 
 _HARMLESS: Final = frozenset(
     {
@@ -41,10 +40,10 @@ _HARMLESS: Final = frozenset(
         b"x-request-id",
     }
 )
-"""Headers of a request that tell nothing. All others are the user's, and may tell something."""
+"""Request headers that reveal nothing. All others are the user's and may reveal something."""
 
 _TELLING: Final = re.compile(r"cookie|secret|authoriz|api-?key|token(?!s)", re.IGNORECASE)
-"""Headers of an answer that may hold a credential: ``Set-Cookie``, a session's token."""
+"""Response headers that may hold a credential: ``Set-Cookie``, a session token."""
 
 # What a credential looks like: OpenAI (sk-), Modal (wk- ws- ak- as-), Hugging Face (hf_), bearer.
 _CREDENTIAL: Final = re.compile(
@@ -52,9 +51,9 @@ _CREDENTIAL: Final = re.compile(
 )
 _USER_INFO: Final = re.compile(r"(?<=://)[^\s/@?#\"']+@")
 
-# ``Basic`` and what may be base64 (a forward proxy's credentials are added below us).
+# ``Basic`` and possible base64 (a forward proxy's credentials are added in a lower layer).
 _BASIC: Final = re.compile(r"(?<=\bBasic )[A-Za-z0-9+/_-]{4,}=*", re.IGNORECASE)
-# What a reader does not see: terminals' colours, controls, what has no width (Unicode's format characters).
+# Invisible to a reader: terminal colors, control characters, zero-width characters (Unicode's format characters).
 _UNSEEN: Final = re.compile(
     "\x1b\\[[0-9:;?]*[A-Za-z]"
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
@@ -67,7 +66,7 @@ _BELOW: Final = frozenset({"anyio", "asyncio", "h11", "homing", "httpcore", "htt
 
 
 class SecretMapping(Mapping[str, Any]):
-    """A mapping whose values nobody sees who does not ask for them: not ``repr``, ``vars`` or ``pickle``."""
+    """A mapping that shows its values only on lookup, never in ``repr``, ``vars`` or ``pickle``."""
 
     __slots__ = ("_values",)
 
@@ -84,7 +83,7 @@ class SecretMapping(Mapping[str, Any]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        names = (repr(name) if _NAME.fullmatch(str(name)) else HIDDEN for name in self)  # else a value, misplaced
+        names = (repr(name) if _NAME.fullmatch(str(name)) else HIDDEN for name in self)  # otherwise a misplaced value
         return "{" + ", ".join(f"{name}: {HIDDEN}" for name in names) + "}"
 
     def __reduce__(self) -> NoReturn:
@@ -92,7 +91,7 @@ class SecretMapping(Mapping[str, Any]):
 
 
 class Secrets(tuple[str, ...]):
-    """What a request carries. Its ``repr`` counts them only."""
+    """The secrets of a request. The ``repr`` shows only how many there are."""
 
     __slots__ = ()
 
@@ -101,21 +100,22 @@ class Secrets(tuple[str, ...]):
 
 
 def protect_secrets(params: Any) -> None:
-    """Veil in place what may be secret in a call's parameters: a traceback may show our locals."""
+    """Wrap the possible secrets in a call's parameters in place: a traceback may show our locals."""
     for name in ("extra_headers", "extra_query", "default_headers", "default_query"):
         if name in params:
             params[name] = as_secret_mapping(params[name])
 
 
 def as_secret_mapping(values: Any) -> Any:
-    """Return a mapping veiled, and anything else as it is."""
+    """Return a mapping as a `SecretMapping`, and anything else unchanged."""
     return SecretMapping(values) if isinstance(values, Mapping) and not isinstance(values, SecretMapping) else values
 
 
 def secrets_in(request: httpx.Request, http: object = None) -> Secrets:
-    """Return what a request carries that must never show up in a message, whoever put it there.
+    """Return everything in a request that must never appear in a message, whoever put it there.
 
-    ``http`` is the client that sends it: what that tells a forward proxy is no part of the request.
+    ``http`` is the client that sends the request. Its credentials for forward proxies are not part of
+    the request, so they are read from the client.
     """
     found = [value.decode("latin-1") for name, value in request.headers.raw if name.lower() not in _HARMLESS]
     url = request.url
@@ -127,7 +127,7 @@ def secrets_in(request: httpx.Request, http: object = None) -> Secrets:
 
 
 def _told_to_proxies(http: Any) -> list[str]:
-    """Return an httpx client's credentials for forward proxies, which it does not show itself."""
+    """Return an httpx client's credentials for forward proxies, which httpx doesn't expose."""
     found: list[bytes] = []
     for transport in (getattr(http, "_transport", None), *getattr(http, "_mounts", {}).values()):
         pool = getattr(transport, "_pool", None)
@@ -137,22 +137,22 @@ def _told_to_proxies(http: Any) -> list[str]:
 
 
 def secrets_of(response: httpx.Response) -> Secrets:
-    """Return `secrets_in` the request of an answer, nothing where it has none."""
+    """Return `secrets_in` the request of a response, empty if it has none."""
     request = getattr(response, "_request", None)
     return Secrets() if request is None else secrets_in(request)
 
 
 def redact(value: Any, secrets: Iterable[str]) -> Any:
-    """Return JSON, or a text, with everything blotted out that is a secret or looks like a credential.
+    """Return JSON or text with every secret, and everything that looks like a credential, redacted.
 
-    A secret is found as a whole token of `SHORTEST` characters or more, also where it is quoted or
-    escaped. Names in an object stay as they are, but for those that look like a credential.
+    A secret is found as a whole token of `SHORTEST` characters or more, even if it is quoted or
+    escaped. Names in an object are kept, unless they look like a credential.
     """
     return _hide(value, _Finder(secrets))
 
 
 def redacted_request(request: httpx.Request) -> httpx.Request:
-    """Return a copy without body, and without the values of its query and of headers that may tell something."""
+    """Return a copy without body, user info, query values, and values of headers that may reveal something."""
     headers = [(name, value if name.lower() in _HARMLESS else HIDDEN.encode()) for name, value in request.headers.raw]
     url = request.url
     if url.userinfo:
@@ -163,15 +163,15 @@ def redacted_request(request: httpx.Request) -> httpx.Request:
 
 
 def redacted_response(response: httpx.Response, body: object, secrets: Iterable[str]) -> httpx.Response:
-    """Return a copy whose content is ``body``, JSON or text that `redact` has gone over.
+    """Return a copy whose content is ``body``: JSON or text that `redact` has already processed.
 
-    The live one holds the connection, and the request with its credentials.
+    The live response holds the connection, and the request with its credentials.
     """
     finder = _Finder(secrets)
     headers = [
         (name, HIDDEN.encode() if _TELLING.search(name.decode("latin-1")) else _hidden_bytes(value, finder))
         for name, value in response.headers.raw
-        if name.lower() not in _FRAMING  # the body is unpacked
+        if name.lower() not in _FRAMING  # the body is decompressed
     ]
     request = getattr(response, "_request", None)
     return type(response)(
@@ -186,12 +186,12 @@ def redacted_response(response: httpx.Response, body: object, secrets: Iterable[
 
 
 def strip_secrets(error: BaseException, secrets: Iterable[str] = ()) -> None:
-    """Take from an error, and from what led to it, the frames and the request that hold secrets.
+    """Remove the frames and requests that hold secrets from an error and its causes.
 
-    What led to it is the transport's, and its words may be the server's: ``secrets`` are blotted out of them.
+    Errors of the transport may quote the server, so ``secrets`` are redacted from their messages.
 
-    For one that has come up through the layers that send: what is above them adds its frames later.
-    What the user's code was handling when it called us stays as it is.
+    Call this once the error has left the layers that send; the layers above add their frames later.
+    An error that the user's code was handling when it called us stays as it is.
     """
     seen: set[int] = set()
     left: list[BaseException] = [error]
@@ -208,14 +208,14 @@ def strip_secrets(error: BaseException, secrets: Iterable[str] = ()) -> None:
         if one.__cause__ is not None:
             left.append(one.__cause__)
         if one.__suppress_context__ and one.__context__ is not one.__cause__:
-            one.__context__ = None  # nobody is shown it, but it quotes what came: pydantic's, for one
+            one.__context__ = None  # never displayed, but it quotes the input: pydantic's does
             one.__suppress_context__ = True
         elif one.__context__ is not None and _is_below(one.__context__):
             left.append(one.__context__)
 
 
 def _is_below(error: BaseException) -> bool:
-    """Whether an error was caught by the layers that send."""
+    """Return whether an error was caught by the layers that send."""
     trace = error.__traceback__
     return trace is None or trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _BELOW
 
@@ -239,7 +239,7 @@ def _hide(value: Any, finder: _Finder) -> Any:
 
 
 class _Finder:
-    """Finds secrets in texts."""
+    """Finds secrets in text."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._words = {word for secret in secrets for word in _words(secret)}
@@ -253,10 +253,10 @@ class _Finder:
         return re.compile(anywhere_pattern(self._words), re.IGNORECASE)
 
     def hide(self, text: str) -> str:
-        """Return a text with everything blotted out that is a secret or looks like a credential."""
+        """Return a text with every secret, and everything that looks like a credential, redacted."""
         if self._words:
             text = self.tokens.sub(lambda found: (found["escape"] or "") + HIDDEN, text)
-            # Whoever shows the text takes these out, and what they keep apart would be whole again.
+            # Whatever displays the text drops these characters, and the parts of a secret would join again.
             bare = _UNSEEN.sub("", text)
             if len(bare) < len(text) and self.anywhere.search(bare):
                 text = self.anywhere.sub(HIDDEN, bare)
@@ -265,7 +265,7 @@ class _Finder:
 
 
 def _decoded(code: str) -> bytes:
-    """Return what base64 stands for, nothing where it is none. Its padding may be missing."""
+    """Return decoded base64, empty if it is invalid. Its padding may be missing."""
     try:
         return base64.b64decode(code.rstrip("=") + "==", altchars=b"-_" if re.search("[-_]", code) else None)
     except ValueError:
@@ -273,7 +273,7 @@ def _decoded(code: str) -> bytes:
 
 
 def _words(secret: str) -> set[str]:
-    """Return the tokens of a header's or a query's value that can do harm on their own."""
+    """Return the tokens of a header or query value that can do harm on their own."""
     parts = {secret, *re.split(r"[\s;,]+", secret)}
     parts |= {part.partition("=")[2] for part in parts}
     scheme, _, coded = secret.partition(" ")

@@ -1,7 +1,7 @@
-"""What a reply cost and what the cache gave it. Informational only: nothing decides by it.
+"""What a reply cost and what it got from the cache. Informational only: no decision depends on it.
 
-A single cold reading is no proof of anything (lossless-claw#358), so a verdict comes with its
-reason, and what the server did not report stays unknown instead of zero (sglang#28801).
+A single cold reading proves nothing (lossless-claw#358), so a verdict comes with its reason, and
+what the server did not report stays unknown instead of zero (sglang#28801).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REPLICA_HEADER = "x-homing-replica"
 """Set by Homing's server and edge on every reply, streams included."""
 
 WARM_SHARE = 0.8
-"""Share of the reusable prefix that must have come from the cache to call a turn warm. Templates
+"""Share of the reusable prefix that must come from the cache for a turn to count as warm. Templates
 re-render the end of the previous reply and engines cache whole pages, so 1.0 is never quite reached."""
 
 Verdict = Literal["first", "warm", "cold", "moved", "prefix_changed", "unknown"]
@@ -29,24 +29,24 @@ Verdict = Literal["first", "warm", "cold", "moved", "prefix_changed", "unknown"]
 
 @dataclass(slots=True)
 class Telemetry:
-    """The measurements of one reply. Times are in seconds; None means not known, never zero."""
+    """The measurements of one reply. Times are in seconds; None means unknown, never zero."""
 
     verdict: Verdict = "unknown"
-    """``first`` turn; ``warm``: the cache held the conversation; ``moved``: another replica answered, and
-    not from a warm cache as far as is known; ``cold``: the same (or an unknown) replica had lost it;
-    ``prefix_changed``: edited or trimmed; ``unknown``: the server did not say."""
+    """``first``: the first turn; ``warm``: the cache held the conversation; ``moved``: another replica
+    answered, and its cache is not known to have been warm; ``cold``: the same (or an unknown) replica had
+    lost it; ``prefix_changed``: edited or trimmed; ``unknown``: the server did not report it."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
-    """Prompt tokens that came from the replica's cache; None when the server does not report it."""
+    """Prompt tokens that came from the replica's cache; None if the server does not report it."""
     reusable_tokens: int | None = None
-    """What could at best have come from the cache: the prompt of the turn before. None after a trim."""
+    """The most that could have come from the cache: the prompt of the previous turn. None after a trim."""
     replica: str | None = None
-    """Which replica answered, if the server says so."""
+    """Which replica answered, if the server reports it."""
     time_to_first_token: float | None = None
-    """From sending the attempt that succeeded to its first content, reasoning or tool argument."""
+    """From sending the successful attempt to its first content, reasoning or tool argument."""
     duration: float | None = None
-    """From sending the attempt that succeeded to the end of the reply."""
+    """From sending the successful attempt to the end of the reply."""
     gap_p50: float | None = None
     gap_p99: float | None = None
     """Median and 99th percentile of the times between two pieces of the reply."""
@@ -55,19 +55,19 @@ class Telemetry:
     attempts: int = 1
     retries: int = 0
     resumes: int = 0
-    """Times that the reply broke and was gone on with. The counts above are then of the turn's own prompt and of
-    the whole reply, as far as the server could count them."""
+    """How often the reply broke and was resumed. The token counts above then cover the turn's own prompt and
+    the whole reply, if the server could count them."""
     prefix_tokens: int | None = None
-    """How much of the prompt the next one begins with, where that is not all of it: a run of tools with
-    reasoning in between, which later prompts leave out; a repaired answer."""
+    """How many prompt tokens the next prompt begins with, if not all of them: after a run of tools with
+    reasoning in between, which later prompts leave out, or after a repaired answer."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The oldest protocols of pickle do not know slots, and an error may hold a reply.
+        # Pickle's oldest protocols don't support slots, and an error may hold a reply.
         return type(self), tuple(getattr(self, one.name) for one in fields(self))
 
     @property
     def reuse(self) -> float | None:
-        """``cached_tokens`` as a share of ``reusable_tokens``, at most 1."""
+        """``cached_tokens`` as a share of ``reusable_tokens``, at most 1; None if that is unknown."""
         if self.cached_tokens is None or not self.reusable_tokens:
             return None
         return min(1.0, self.cached_tokens / self.reusable_tokens)
@@ -86,23 +86,23 @@ class Telemetry:
         return (self.completion_tokens - 1) / seconds if seconds > 0 and self.completion_tokens > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are known, as plain data."""
+        """Return the known fields as plain data."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Telemetry:
-        """Read `to_dict`'s result; fields of later versions are ignored."""
+        """Read the result of `to_dict`. Fields of later versions are ignored."""
         return cls(**{name: data[name] for name in cls.__slots__ if name in data})
 
 
 def replica_of(headers: Mapping[str, str]) -> str | None:
-    """Return the name of the replica that answered, as it may be shown; None if the server does not say."""
+    """Return the name of the replica that answered, safe to display; None if the server doesn't send it."""
     name = headers.get(REPLICA_HEADER)
     return None if name is None else one_line(name)
 
 
 class Stopwatch:
-    """Times one attempt's stream: one append for each piece of the reply."""
+    """Times one attempt's stream, at the cost of one append for each piece of the reply."""
 
     __slots__ = ("_pieces", "started")
 
@@ -111,11 +111,11 @@ class Stopwatch:
         self._pieces = array("d")
 
     def piece(self, now: float) -> None:
-        """Note that content, reasoning or a tool argument came."""
+        """Record that content, reasoning or a tool argument came."""
         self._pieces.append(now)
 
     def fill(self, telemetry: Telemetry, now: float) -> None:
-        """Write what was measured into ``telemetry``."""
+        """Write the measurements into ``telemetry``."""
         telemetry.duration = now - self.started
         pieces = self._pieces
         if not pieces:
@@ -129,7 +129,7 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class PreviousTurn:
-    """What the turn before left behind, to judge the next one by."""
+    """What the previous turn left behind, to judge the next one by."""
 
     prompt_tokens: int | None = None
     replica: str | None = None
@@ -137,7 +137,7 @@ class PreviousTurn:
 
 
 def judge(telemetry: Telemetry, previous: PreviousTurn | None) -> Verdict:
-    """Say what became of the cache between ``previous`` and this reply."""
+    """Determine what happened to the cache between ``previous`` and this reply."""
     if previous is None:
         return "first"
     telemetry.reusable_tokens = previous.prompt_tokens
@@ -148,7 +148,7 @@ def judge(telemetry: Telemetry, previous: PreviousTurn | None) -> Verdict:
     if (telemetry.reuse or 0.0) >= WARM_SHARE:
         return "warm"
     if telemetry.replica is not None and previous.replica is not None and telemetry.replica != previous.replica:
-        # Known even where the count is not: SGLang 0.5.9 reports no number for zero cached tokens.
+        # Known even if the count is not: SGLang 0.5.9 reports no number for zero cached tokens.
         return "moved"
     return "unknown" if telemetry.cached_tokens is None else "cold"
 
@@ -165,8 +165,8 @@ def note_usage(telemetry: Telemetry, usage: CompletionUsage | None) -> None:
 def sum_rounds(rounds: Sequence[Telemetry], *, prefix_tokens: int | None = None) -> Telemetry:
     """Return a turn's telemetry from that of its requests.
 
-    The verdict is the first one's, which tells whether the turn came home. Waits, attempts, retries, resumes
-    are sums. The rest is the last one's: what the cache holds now.
+    The verdict is that of the first request, which shows whether the turn reached its warm replica. Waits,
+    attempts, retries and resumes are summed. The rest is that of the last request: what the cache holds now.
     """
     return replace(
         rounds[-1],
@@ -188,7 +188,7 @@ class Totals:
     completion_tokens: int = 0
     cached_tokens: int = 0
     reported: int = 0
-    """Replies whose cached tokens the server reported; the share below is over these only."""
+    """Replies for which the server reported cached tokens; ``cached_share`` covers only these."""
     reported_prompt_tokens: int = 0
     waited: float = 0.0
     retries: int = 0
@@ -197,7 +197,7 @@ class Totals:
 
     @property
     def cached_share(self) -> float | None:
-        """Cached tokens as a share of prompt tokens, or None when no server reported any."""
+        """Cached tokens as a share of prompt tokens, or None if no server reported any."""
         return self.cached_tokens / self.reported_prompt_tokens if self.reported_prompt_tokens else None
 
     def add(self, telemetry: Telemetry) -> None:

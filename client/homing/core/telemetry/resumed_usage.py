@@ -1,4 +1,4 @@
-"""What the requests of one reply cost together."""
+"""The total token usage of the requests for one reply."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .measurements import Telemetry
 class ResumedUsage:
     """Adds up the token counts of a reply that took several requests.
 
-    A request that breaks reports nothing. What it generated is the text that the next one begins
-    with, and ``begin`` is told how many tokens that is; None is unknown, and then the last
-    report stands alone: measured, not guessed.
+    A request that breaks reports no usage. What it generated is the text that the next one begins
+    with, and ``begin`` receives its number of tokens. If that is unknown (None), the last report
+    stands alone: measured, not guessed.
     """
 
     def __init__(self) -> None:
@@ -19,11 +19,11 @@ class ResumedUsage:
         self._last: CompletionUsage | None = None
 
     def begin(self, tokens: int | None) -> None:
-        """Note that a request goes on behind ``tokens`` tokens of the reply."""
+        """Record that a request continues after ``tokens`` tokens of the reply."""
         self._begun.append(tokens)
 
     def total(self, usage: CompletionUsage) -> CompletionUsage:
-        """Return the usage of all requests together, where ``usage`` is the last one's report."""
+        """Return the usage of all requests together; ``usage`` is the report of the last one."""
         self._last = usage
         begun = [tokens for tokens in self._begun if tokens is not None]
         if len(begun) < len(self._begun):
@@ -35,10 +35,10 @@ class ResumedUsage:
         return usage.model_copy(update=counts)
 
     def fill(self, telemetry: Telemetry) -> None:
-        """Write into ``telemetry`` what the turn's own prompt and its whole reply came to.
+        """Write the token counts of the turn's own prompt and its whole reply into ``telemetry``.
 
-        The begun reply is part of the last request's prompt, and of neither what the turn asked nor
-        what the next turn can expect in the cache.
+        The partial reply is part of the last request's prompt. It is neither part of what the turn
+        asked nor of what the next turn can expect in the cache.
         """
         begun = self._begun[-1] if self._begun else None
         if self._last is None or begun is None:

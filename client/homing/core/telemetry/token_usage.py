@@ -9,7 +9,7 @@ from ...types.usage import CompletionTokensDetails, CompletionUsage, PromptToken
 
 
 def sum_usage(usages: Iterable[CompletionUsage | None]) -> CompletionUsage | None:
-    """Return the sum. What one of the requests left unknown is unknown in the sum too, never zero."""
+    """Return the sum. A count that one request left unknown is unknown in the sum too, never zero."""
     known = list(usages)
     counts = [usage for usage in known if usage is not None]
     if not counts or len(counts) < len(known):
@@ -32,7 +32,7 @@ def sum_usage(usages: Iterable[CompletionUsage | None]) -> CompletionUsage | Non
 
 
 def with_total_usage(completion: ChatCompletion, rounds: Iterable[CompletionUsage | None]) -> ChatCompletion:
-    """Return the last reply of a turn with the counts of all its requests."""
+    """Return the last reply of a turn with the total usage of all its requests."""
     return completion.model_copy(update={"usage": sum_usage(rounds)})
 
 

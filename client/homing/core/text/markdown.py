@@ -1,4 +1,4 @@
-"""Markdown from a model, for notebooks. Jupyter trusts what a cell has put out: HTML in it runs, pictures load."""
+"""Makes Markdown from a model safe for notebooks. Jupyter trusts a cell's output: HTML in it runs, images load."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 from .control_characters import strip_controls
 
 _NOTHING: Final = "\u200b"
-"""Is not seen, and what it stands in means nothing any more: the tag is text. An entity would be seen in code."""
+"""An invisible character that breaks the syntax around it: a tag becomes text. An entity would be visible in code."""
 
-#: Tags, comments, autolinks; pictures; links and definitions of links that do not lead to another page.
+#: Tags, comments, autolinks; images; links and link definitions that lead to neither a web page nor an email address.
 _ACTS: Final = re.compile(
     r"<(?=[A-Za-z/!?])|!(?=\[)|\](?=\((?!(?:https?://|mailto:)))|\](?=:(?!\s*(?:https?://|mailto:)))"
 )
@@ -19,9 +19,9 @@ _FENCE: Final = re.compile(r"```|~~~")
 
 
 def sanitize_markdown(text: str) -> str:
-    """Return Markdown with its looks, in which nothing acts: no HTML, no pictures, no links but to web pages.
+    """Return Markdown that looks the same but does nothing: no HTML or images, only web and email links.
 
-    Fenced code stays as it is, so that it can be copied, as long as there is no doubt where it ends.
+    Fenced code stays as it is, so that it can be copied, as long as it is clear where it ends.
     """
     shown, fence, sure = [], "", True
     for line in strip_controls(re.sub("\r\n?", "\n", text)).split("\n"):
@@ -33,7 +33,7 @@ def sanitize_markdown(text: str) -> str:
             if opening:
                 fence = opening[1] or opening[2]
             else:
-                # In a list, say, or indented: where that code ends depends on more than this line.
+                # A fence in a list, say, or indented: where that code ends depends on more than this line.
                 sure = sure and not _FENCE.search(line)
                 line = _ACTS.sub(lambda found: found[0] + _NOTHING, line)
         shown.append(line)
