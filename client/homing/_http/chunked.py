@@ -1,9 +1,9 @@
-"""HTTP/1.1 framing, as far as speed needs it.
+"""HTTP/1.1 framing, where speed requires it.
 
-h11 decides what a message means. It also spends 4 µs on every HTTP chunk, and engines send
-one for every token. So of a chunked body (RFC 9112, section 7.1) the plain chunks go around
-it, and h11 sees the head and whatever follows the plain chunks: the last chunk with its
-trailers, chunks with extensions, nonsense, or the end of the connection. It then judges an
+h11 decides what a message means. But it spends 4 µs on every HTTP chunk, and engines send
+one for every token. So the plain chunks of a chunked body (RFC 9112, section 7.1) bypass
+it. h11 sees the head and whatever follows the plain chunks: the last chunk with its
+trailers, chunks with extensions, garbage, or the end of the connection. It then judges an
 empty chunked body, with the same result and the same errors as for the full one.
 """
 
@@ -18,21 +18,21 @@ LAST_CHUNK = b"0\r\n\r\n"
 # h11's own pattern, so that both find the end of a head in the same place.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
-# Sizes beyond 16 digits, extensions and stray blanks are h11's to judge.
+# Sizes beyond 16 digits, extensions and stray blanks are left to h11.
 _CHUNK_HEADER = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 _CHUNK_HEADER_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,16}\r?")
 _CRLF = b"\r\n"
 
 
 _SEPARATOR = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})\r\n")
-"""Between the data of two chunks, or inside of the data of one: only the sizes tell."""
+"""Stands between the data of two chunks, or within the data of one: only the sizes tell."""
 
 MANY = 1024
-"""Bytes behind which there are several of an engine's chunks, so that taking them at once pays."""
+"""A read of more bytes than this holds several of an engine's chunks, so that taking them at once pays off."""
 
 
 class HeadEnd:
-    """Finds the blank line that ends a message head, in whatever pieces the head comes."""
+    """Finds the blank line that ends a message head, however the head is split into pieces."""
 
     __slots__ = ("_tail",)
 
@@ -40,9 +40,9 @@ class HeadEnd:
         self._tail = b""
 
     def feed(self, data: bytes) -> int | None:
-        """Return the index in ``data`` just behind the head, or None while it goes on.
+        """Return the index in ``data`` just after the head, or None if the head is incomplete.
 
-        Afterwards it is ready for the next head (a 1xx answer is followed by another).
+        It is then ready for the next head (a 1xx response is followed by another).
         """
         window = self._tail + data
         found = _BLANK_LINE.search(window)
@@ -55,11 +55,11 @@ class HeadEnd:
 
 
 class ChunkedDecoder:
-    """Takes the plain chunks of one body out of their framing, all those of a read at once.
+    """Removes the framing from the plain chunks of one body, all those of a read at once.
 
     ``rest`` is None as long as the framing is plain. Then it holds every byte from the first
-    chunk that is not, untouched; the caller hands it to h11 and feeds no more.
-    ``fault`` says what is wrong where h11 could not see it: a chunk longer than it said.
+    chunk that is not plain, unchanged; the caller hands it to h11 and feeds no more.
+    ``fault`` describes an error that h11 couldn't see: a chunk longer than its stated size.
     """
 
     __slots__ = ("_header", "_open", "fault", "rest")
@@ -67,11 +67,11 @@ class ChunkedDecoder:
     def __init__(self) -> None:
         self.rest: bytes | None = None
         self.fault: str | None = None
-        self._header = b""  # a chunk header of which the end has not come
-        self._open = 0  # bytes of the current chunk that have not come, its CRLF included
+        self._header = b""  # an incomplete chunk header
+        self._open = 0  # bytes of the current chunk that are still missing, including its CRLF
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payload in ``data``, which may be none. ``b""`` means the end of the connection."""
+        """Return the payload in ``data``, which may be empty. Feed ``b""`` at the end of the connection."""
         if not data:
             self.rest = self._header
             return b""
@@ -116,7 +116,7 @@ class ChunkedDecoder:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _closes(self, data: bytes, end: int) -> bool:
-        """Check the CRLF that ends at ``end``, or as much of it as ``data`` has."""
+        """Check the CRLF that ends at ``end``, or as much of it as ``data`` holds."""
         if data.endswith(_CRLF, max(end - 2, 0), end) or (end == 1 and data[:1] == b"\n"):
             return True
         missing = end - len(data)
@@ -130,10 +130,10 @@ class ChunkedDecoder:
 
 
 def _several(data: bytes, position: int) -> tuple[bytes, int]:
-    """Return the payload of the whole chunks from ``position`` but the last, and where that one begins.
+    """Return the payload of the whole chunks from ``position`` except the last, and where that one begins.
 
-    Splitting is done at the speed of C; when the sizes then fit the pieces, those are the chunks. If
-    not, nothing is taken.
+    Splitting runs at C speed. If the sizes then match the pieces, those are the chunks; if not, nothing
+    is taken.
     """
     before, *parts = _SEPARATOR.split(_CRLF + data[position:])
     sizes, pieces = parts[:-2:2], parts[1:-2:2]

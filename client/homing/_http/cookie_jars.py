@@ -1,4 +1,4 @@
-"""Cookie jars of httpx clients, kept free of what servers set on Homing's calls."""
+"""Cookie jars of httpx clients, kept free of cookies that servers set on Homing's calls."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .request_control import EXTENSION
 
 
 class ReadOnlyJar(CookieJar):
-    """The jar of an httpx client above a transport of ours: it holds what its user puts in, and nothing else."""
+    """The jar of an httpx client above our transport: it holds only what its user puts in."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Take nothing: the transport keeps what servers set (`CookieStore`)."""
+        """Store nothing: the transport keeps the cookies that servers set (`CookieStore`)."""
 
 
 class _OthersOnly:
-    """In place of a jar's ``extract_cookies``: takes over what responses to requests of others set."""
+    """Replaces a jar's ``extract_cookies``: stores only cookies from responses to others' requests."""
 
     def __init__(self, extract: Callable[[Any, Any], None]) -> None:
         self._extract = extract
@@ -28,10 +28,10 @@ class _OthersOnly:
 
 
 def exclude_our_cookies(jar: CookieJar) -> None:
-    """Keep what servers set on our calls out of ``jar``, which belongs to a user's own httpx client.
+    """Keep cookies that servers set on our calls out of ``jar``, which belongs to a user's own httpx client.
 
-    httpx offers no other place: its client reads the cookies of each response into its one jar. What the
-    user has put there goes on being sent, and what servers set on the user's own requests still enters.
+    httpx offers no other hook: its client reads the cookies of each response into its one jar. The user's
+    own cookies are still sent, and cookies that servers set on the user's own requests are still stored.
     """
     if not isinstance(jar.extract_cookies, _OthersOnly):
         jar.extract_cookies = _OthersOnly(jar.extract_cookies)  # type: ignore[method-assign]

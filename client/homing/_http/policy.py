@@ -1,4 +1,4 @@
-"""What the two transports, for threads and for tasks, have in common: figures, coverage, errors."""
+"""What the transports for threads and for tasks share: constants, coverage, errors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ..errors import ConfigurationError
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 KEEPALIVE_EXPIRY = 4.0
-"""Seconds an idle connection is kept. SGLang's uvicorn closes after 5 s (fixed in 0.5.9); a request
-sent into that moment is lost, so we are first, with a second for slow networks."""
+"""Seconds that an idle connection is kept. SGLang's uvicorn closes after 5 s (fixed in 0.5.9), and a request
+sent at that moment is lost. So we close first, with a second to spare for slow networks."""
 
 STALE_NOTICE = 2.0
-"""Seconds from sending within which a used connection that dies unanswered counts as stale: a server
-that had closed it says so within one round trip. What dies later was being worked on, and sending
-it again is a decision for retry policies."""
+"""Seconds after sending within which a reused connection that dies without a response counts as stale: a
+server that had closed it says so within one round trip. If it dies later, the server was working on the
+request, and whether to resend it is up to the retry policy."""
 
 JOIN_LIMIT = 64 * 1024
-"""Bytes of request body up to which head and body go out in one write: one system call and one packet
-less. Copying more than this costs what it saves."""
+"""Bytes of request body up to which head and body go out in one write, which saves one system call and
+one packet. Copying more than this costs what it saves."""
 
 READ_SIZE = 64 * 1024
-"""Bytes per read, httpcore's figure."""
+"""Bytes per read, as in httpcore."""
 
 
 def keepalive_options() -> list[tuple[int, int, int]]:
-    """Return what makes a dead peer show on this system, as arguments of ``setsockopt``."""
-    # A stream may be silent for minutes while NATs and balancers forget it: langchain#36949.
-    # The figures are anthropic-sdk-python's: a dead peer shows after 60 + 5 * 60 s.
+    """Return the arguments of ``setsockopt`` that detect a dead peer on this system."""
+    # A stream may be silent for minutes while NATs and load balancers forget it: langchain#36949.
+    # The values are anthropic-sdk-python's: a dead peer is detected after 60 + 5 * 60 s.
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
         option = getattr(socket, name, None)
@@ -51,16 +51,16 @@ SOCKET_OPTIONS = (*keepalive_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY,
 
 
 def numeric(host: str, port: int) -> list[Any] | None:
-    """Return what ``getaddrinfo`` says of an IP address; None for a name, which has to be looked up.
+    """Return what ``getaddrinfo`` returns for an IP address; None for a name, which must be looked up.
 
-    Not asked where it can be helped, not even with AI_NUMERICHOST: glibc's takes locks, and in a forked child one
-    that another thread held stays taken for ever.
+    ``getaddrinfo`` is avoided where possible, even with AI_NUMERICHOST: glibc's takes locks, and a lock that
+    another thread held during a fork stays locked in the child forever.
     """
     try:
         version = ipaddress.ip_address(host).version
     except ValueError:
         return None
-    if "%" in host:  # the name of an interface
+    if "%" in host:  # it names an interface
         return None
     if version == 4:
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
@@ -68,10 +68,10 @@ def numeric(host: str, port: int) -> list[Any] | None:
 
 
 def covers(url: httpx.URL, *, proxies: Mapping[str, str], http2: bool = False, uds: str | None = None) -> bool:
-    """Tell whether Homing's transport can reach ``url``; otherwise httpx's own is to be used.
+    """Return whether Homing's transport can reach ``url``. If not, use httpx's own.
 
-    ``proxies`` in the form of `urllib.request.getproxies` (which reads the environment), or a
-    user's own as ``{"all": url}``. Not covered: proxies, HTTP/2, Unix domain sockets.
+    ``proxies`` has the form of `urllib.request.getproxies` (which reads the environment); a user's
+    own proxy is ``{"all": url}``. Not covered: proxies, HTTP/2, Unix domain sockets.
     """
     if http2 or uds is not None or url.scheme not in ("http", "https") or not url.host:
         return False
@@ -84,9 +84,9 @@ def covers(url: httpx.URL, *, proxies: Mapping[str, str], http2: bool = False, u
 
 
 def with_proxies(make: Callable[[], C], proxies: Mapping[str, str]) -> C:
-    """Return the httpx client that ``make`` makes, which reads the environment's ``proxies``.
+    """Return the httpx client that ``make`` creates, which reads ``proxies`` from the environment.
 
-    Raises `ConfigurationError` where they cannot be read. httpx's own error quotes them, and with them a password.
+    Raises `ConfigurationError` if they are invalid. httpx's own error would quote them, including any password.
     """
     with contextlib.suppress(httpx.InvalidURL, ValueError):
         return make()
@@ -105,7 +105,7 @@ def _is_proxy(url: str | None) -> bool:
 
 
 def check_limits(max_connections: int | None, keepalive_expiry: float) -> None:
-    """Raise `ConfigurationError` for limits that make no sense."""
+    """Raise `ConfigurationError` for invalid limits."""
     if max_connections is not None and (
         not isinstance(max_connections, int) or isinstance(max_connections, bool) or max_connections < 1
     ):
@@ -133,7 +133,7 @@ def origin_of(url: httpx.URL) -> tuple[str, str, int]:
 
 
 def as_core_request(request: httpx.Request, content: Any) -> httpcore.Request:
-    """Return the request as httpcore wants it, with ``content`` as its body."""
+    """Convert the request to httpcore's, with ``content`` as its body."""
     url = request.url
     return httpcore.Request(
         method=request.method,
@@ -149,10 +149,9 @@ UNTIL_CLOSE = -2
 
 
 def body_framing(method: str, status: int, headers: list[tuple[bytes, bytes]]) -> int:
-    """Return the length of an answer's body, or `CHUNKED`, or `UNTIL_CLOSE` (RFC 9112, section 6.3).
+    """Return the length of a response's body, or `CHUNKED`, or `UNTIL_CLOSE` (RFC 9112, section 6.3).
 
-    For heads that h11 has accepted only: it has refused other transfer codings and
-    contradictory lengths.
+    Only for heads that h11 has accepted: it rejects other transfer codings and contradictory lengths.
     """
     if method == "CONNECT" or status < 200:
         return UNTIL_CLOSE
@@ -186,6 +185,6 @@ _HTTPX_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
 
 
 def as_httpx_error(error: BaseException) -> BaseException:
-    """Return httpx's error for httpcore's, and any other as it is."""
+    """Return httpx's error for httpcore's, and any other unchanged."""
     kind: Any = _HTTPX_ERRORS.get(type(error))  # type: ignore[arg-type]
     return error if kind is None else kind(str(error))

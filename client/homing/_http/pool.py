@@ -1,6 +1,6 @@
-"""Which connection serves which request.
+"""Decides which connection serves which request.
 
-Everything here takes constant time for each request: httpcore's pool looks at all its
+Everything here takes constant time for each request. httpcore's pool looks at all its
 connections for every request, which costs 1 to 2 ms when 200 streams open at once.
 """
 
@@ -17,7 +17,7 @@ from ..core.process.fork import renew_after_fork
 C = TypeVar("C")
 
 Origin = tuple[str, str, int]
-"""Scheme, host and port: connections to one are interchangeable."""
+"""Scheme, host and port. Connections to the same origin are interchangeable."""
 
 
 _CLOSED = "Cannot send a request, as the transport has been closed."
@@ -26,9 +26,9 @@ _CLOSED = "Cannot send a request, as the transport has been closed."
 class PoolRequest(Generic[C]):
     """One request's place in the pool, and in the queue when the pool is full.
 
-    Once it is served, ``connection`` is an idle connection to use again, or None: then its
-    holder may open one, and says `Pool.opened` or `Pool.failed`. It is ``refused`` when the
-    pool was closed while it waited. ``wake`` is called in either case.
+    Once it is served, ``connection`` is an idle connection to reuse, or None: then its holder may
+    open one, and must call `Pool.opened` or `Pool.failed`. It is ``refused`` if the pool was
+    closed while it waited. ``wake`` is called in either case.
     """
 
     __slots__ = ("__weakref__", "_wake", "connection", "origin", "refused", "served")
@@ -41,26 +41,26 @@ class PoolRequest(Generic[C]):
         self._wake = wake
 
     def serve(self, connection: C | None) -> None:
-        """Give it a connection, or leave to open one."""
+        """Give it a connection, or permission to open one."""
         self.connection = connection
         self.served = True
         self._wake()
 
     def refuse(self) -> None:
-        """Tell it that nothing will come."""
+        """Report that it won't be served."""
         self.refused = True
         self._wake()
 
 
 class Pool(Generic[C]):
-    """The connections of one transport. It does no I/O itself but for calling ``close``.
+    """The connections of one transport. Thread-safe. It does no I/O itself except calling ``close``.
 
-    The connection used last is used next: its congestion window is warm and its server has
+    The connection used last is reused first: its congestion window is warm and its server has
     just shown life, while the others may grow old and expire.
 
-    ``max_connections`` None is no limit (backends hold hundreds of streams; httpx's 100 ends
-    in PoolTimeout: openai-python#821). With a limit, requests wait first come, first served.
-    ``keepalive_expiry`` in seconds. ``close`` must neither block nor raise. Safe between threads.
+    ``max_connections`` None means no limit (backends hold hundreds of streams; httpx's 100 ends
+    in PoolTimeout: openai-python#821). With a limit, requests are served first come, first served.
+    ``keepalive_expiry`` is in seconds. ``close`` must neither block nor raise.
     """
 
     def __init__(self, *, max_connections: int | None, keepalive_expiry: float, close: Callable[[C], None]) -> None:
@@ -72,13 +72,13 @@ class Pool(Generic[C]):
         renew_after_fork(self)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may call in the middle of a step
+        self._lock = threading.RLock()  # a signal handler may call this in the middle of a step
         self._idle: dict[Origin, deque[tuple[float, C]]] = {}
         self._idle_count = 0
         self._busy: set[C] = set()
         self.dropped: deque[C] = deque()
-        """Connections of responses that were collected instead of closed. A finalizer takes no lock: see `admit`."""
-        # Weakly: an interrupt may come between leave to open a connection and whoever would open it.
+        """Connections of responses that were garbage-collected, not closed. Finalizers take no lock: see `admit`."""
+        # Weak references: an interrupt may come between the permission to open a connection and its use.
         self._opening: WeakSet[PoolRequest[C]] = WeakSet()
         self._queue: deque[PoolRequest[C]] = deque()
 
@@ -86,12 +86,12 @@ class Pool(Generic[C]):
 
     @property
     def idle(self) -> int:
-        """How many connections wait to be used again."""
+        """How many connections are idle."""
         return self._idle_count
 
     @property
     def in_use(self) -> int:
-        """How many serve a request, or are being opened for one."""
+        """How many connections serve a request or are being opened for one."""
         return len(self._busy.difference(self.dropped)) + len(self._opening)
 
     @property
@@ -102,7 +102,7 @@ class Pool(Generic[C]):
     def take_idle(self, origin: Origin, taken: list[C], *, now: float) -> C | None:
         """Return an idle connection if there is one: the common case, without a ticket.
 
-        It is put into ``taken`` too, where the caller finds it also if an interrupt keeps this from returning.
+        It is put into ``taken`` too, where the caller finds it even if an interrupt keeps this from returning.
         """
         with self._lock:
             if self._closed:
@@ -114,7 +114,7 @@ class Pool(Generic[C]):
         return connection
 
     def checkout(self, ticket: PoolRequest[C], *, now: float, fresh: bool = False) -> None:
-        """Serve ``ticket`` at once or put it into the queue. ``fresh``: not with an idle connection."""
+        """Serve ``ticket`` at once or put it into the queue. ``fresh`` rules out an idle connection."""
         with self._lock:
             if self._closed:
                 raise RuntimeError(_CLOSED)
@@ -131,7 +131,7 @@ class Pool(Generic[C]):
         self._close_all(doomed)
 
     def admit(self) -> None:
-        """Serve those who wait, if there is room: connections may have gone without a word."""
+        """Serve waiting requests if there is room: connections may have been dropped without notice."""
         with self._lock:
             self._forget_dropped()
             self._admit()
@@ -145,13 +145,13 @@ class Pool(Generic[C]):
         self._close_all(doomed)
 
     def failed(self, ticket: PoolRequest[C]) -> None:
-        """Record that a served ``ticket`` has opened none."""
+        """Record that a served ``ticket`` has opened no connection."""
         with self._lock:
             self._opening.discard(ticket)
             self._admit()
 
     def checkin(self, connection: C, origin: Origin, *, now: float) -> None:
-        """Take back a connection that can serve again."""
+        """Take back a connection that can be reused."""
         with self._lock:
             if connection not in self._busy:  # forgotten, or closed with the pool
                 doomed = [connection]
@@ -170,7 +170,7 @@ class Pool(Generic[C]):
         self._close_all(doomed)
 
     def discard(self, connection: C) -> None:
-        """Close a connection that cannot serve again."""
+        """Close a connection that can't be reused."""
         with self._lock:
             if connection in self._busy:
                 self._busy.remove(connection)
@@ -178,7 +178,7 @@ class Pool(Generic[C]):
         self._close(connection)
 
     def withdraw(self, ticket: PoolRequest[C], *, now: float) -> None:
-        """Give up a ticket, whether or not it has been served meanwhile."""
+        """Give up a ticket, even if it has been served meanwhile."""
         with self._lock:
             if not ticket.served:
                 if ticket in self._queue:  # not after `close`
@@ -190,7 +190,7 @@ class Pool(Generic[C]):
             self.checkin(ticket.connection, ticket.origin, now=now)
 
     def close(self) -> tuple[list[C], list[C]]:
-        """Give up all connections and return them, first the idle ones. Nothing can be sent afterwards."""
+        """Give up all connections and return the idle and the busy ones. Nothing can be sent afterwards."""
         with self._lock:
             self._closed = True
             busy = list(self._busy)
@@ -203,9 +203,9 @@ class Pool(Generic[C]):
         return idle, busy
 
     def forget(self) -> list[C]:
-        """Return all connections without closing them, and know them no more.
+        """Remove all connections from the pool and return them, without closing them.
 
-        For those that another event loop has left behind.
+        For connections that another event loop has left behind.
         """
         connections = [connection for stack in self._idle.values() for _, connection in stack]
         connections += self._busy
@@ -238,7 +238,7 @@ class Pool(Generic[C]):
             ticket.serve(None)
 
     def _expired(self, origin: Origin, now: float) -> list[C]:
-        # The oldest lie at the bottom. Each is looked at once more than it is removed.
+        # The oldest are at the bottom, so each call looks at only one connection that it doesn't remove.
         stack = self._idle.get(origin)
         expired: list[C] = []
         while stack and now - stack[0][0] >= self._expiry:
@@ -247,7 +247,7 @@ class Pool(Generic[C]):
         return expired
 
     def _evict(self, doomed: list[C]) -> bool:
-        """Make room at the limit: an idle connection to elsewhere is worth less than a request here."""
+        """Make room at the limit: an idle connection is worth less than a waiting request."""
         for stack in self._idle.values():
             if stack:
                 doomed.append(stack.popleft()[1])

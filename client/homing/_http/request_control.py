@@ -1,7 +1,7 @@
-"""What one HTTP exchange and the code above it tell each other while it runs.
+"""The state that one running HTTP exchange shares with the code above it.
 
-httpx's timeouts are fixed before a request and count any byte as life. A streamed reply has
-limits that move with every chunk, and a caller who may leave at any moment, from any thread.
+httpx's timeouts are fixed before a request, and any byte resets them. A streamed reply has
+limits that move with every chunk, and its caller may leave at any moment, from any thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXTENSION = "homing.call"
 
 
 class Aborted(httpx.TransportError):
-    """The exchange was broken off by `RequestControl.abort`."""
+    """`RequestControl.abort` ended the exchange."""
 
     def __init__(self, message: str = "the call was aborted") -> None:
         super().__init__(message)
@@ -34,41 +34,41 @@ class Expired(Exception):
 
 
 def socket_of(response: httpx.Response) -> socket.socket | None:
-    """Return the socket that ``response`` comes over, None where its transport does not tell."""
+    """Return the socket that ``response`` arrives on, None if its transport doesn't expose it."""
     stream = response.extensions.get("network_stream")
     found: socket.socket | None = stream.get_extra_info("socket") if stream is not None else None
     return found
 
 
 def shutdown_socket(connected: Any) -> None:
-    """End a connection, from any thread and also from a finalizer: whoever reads from it finds it ended."""
+    """End a connection, from any thread or a finalizer. A pending read then finds it closed."""
     if connected is None:
         return
     try:
         if isinstance(connected, socket.socket):
-            # The plain method also under TLS: ssl's own would tear its state from under the reader.
+            # The plain method, even under TLS: ssl's own would destroy state that the reader is using.
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
-        else:  # an event loop's view of one
+        else:  # an event loop's wrapper
             connected.shutdown(socket.SHUT_RDWR)
-    except OSError as error:  # ended already
+    except OSError as error:  # already ended
         raise_interrupt(error)
 
 
 class RequestControl:
-    """One exchange, seen from both sides of the transport.
+    """Controls one exchange from both sides of the transport.
 
-    Put it into ``request.extensions["homing.call"]``; the transport makes its own without one.
-    It serves one request at a time and may be used again for the next attempt.
+    Put it into ``request.extensions["homing.call"]``; without one, the transport makes its own.
+    It serves one request at a time and may be reused for the next attempt.
 
-    ``deadline`` (``clock`` time, None or infinite for no limit) is looked at before every
-    operation that would block, so moving it costs one store. When it has passed, a read raises
-    `httpx.ReadTimeout`, a write or a connect theirs. Bytes of a body that have already arrived are
-    delivered even then: a slow consumer is no fault of the server. How much that may be is for the
-    reader to say (`homing.core.retry.timers.LATE_BYTES`). For reads it takes the place of httpx's
-    ``timeout``, of which connect, write and pool hold besides it.
+    ``deadline`` (``clock`` time, None or infinite for no limit) is checked before every operation
+    that would block, so moving it costs one store. Once it has passed, a read raises
+    `httpx.ReadTimeout`; a write or a connect raises its own timeout. Body bytes that have already
+    arrived are still delivered: a slow consumer is not the server's fault. The reader decides how
+    many (`homing.core.retry.timers.LATE_BYTES`). For reads, the deadline replaces httpx's
+    ``timeout``, whose connect, write and pool limits still apply.
 
-    ``sent_at`` and ``first_byte_at`` (``clock`` time) are when the request had been handed to
-    the network as a whole, and when the first byte of an answer came; None until then.
+    ``sent_at`` and ``first_byte_at`` (``clock`` time) are when the whole request had been handed to
+    the network, and when the first byte of a response came; None until then.
     """
 
     __slots__ = ("__weakref__", "_breaker", "_lock", "aborted", "clock", "deadline", "first_byte_at", "sent_at")
@@ -86,24 +86,24 @@ class RequestControl:
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
         self._breaker = None
-        self.aborted = True  # here; the parent goes on with it
+        self.aborted = True  # in the child; the parent continues the exchange
 
     def abort(self) -> None:
-        """Break off whatever blocks, from any thread or task; everything after raises `Aborted`.
+        """Interrupt any blocked operation, from any thread or task. Everything after that raises `Aborted`.
 
         The connection is closed, which is how an engine learns to stop generating.
         """
         # Under the lock, so that the breaker never reaches a socket that has meanwhile been
-        # closed (its number may be another's by now) or serves the next request.
+        # closed (its number may have been reused) or serves the next request.
         with self._lock:
             self.aborted = True
             if self._breaker is not None:
                 self._breaker()
 
     def attach(self, breaker: Callable[[], None]) -> None:
-        """For transports: ``breaker`` ends the operation that is about to block. It must not block.
+        """For transports: register ``breaker``, which ends the operation about to block. It must not block.
 
-        Raises `Aborted` when it is too late for that.
+        Raises `Aborted` if the exchange has already been aborted.
         """
         with self._lock:
             self._breaker = breaker
@@ -112,12 +112,12 @@ class RequestControl:
                 raise Aborted
 
     def detach(self) -> None:
-        """For transports: forget the breaker. Once this returns it is not running, nor will it."""
+        """For transports: forget the breaker. Once this returns, it isn't running and never will."""
         with self._lock:
             self._breaker = None
 
     def allowance(self, timeout: float | None) -> float | None:
-        """Return the seconds the next operation may block: ``timeout`` or the time left, if that is less."""
+        """Return the seconds that the next operation may block: ``timeout`` or the time left, if less."""
         if self.deadline is None or self.deadline == math.inf:
             return timeout
         left = self.deadline - self.clock()
@@ -126,11 +126,11 @@ class RequestControl:
         return max(0.0, left)
 
     def is_late(self) -> bool:
-        """Tell whether the deadline has passed."""
+        """Return whether the deadline has passed."""
         return self.deadline is not None and self.clock() >= self.deadline
 
     def restart(self) -> None:
-        """For transports: forget what an earlier attempt has measured."""
+        """For transports: forget the measurements of an earlier attempt."""
         self.sent_at = None
         self.first_byte_at = None
 

@@ -1,7 +1,7 @@
-"""Functions as tools: what the model is told of them, what it may pass, what it gets back.
+"""Functions as tools: how they are described to the model, what it may pass, what it gets back.
 
-Nothing here runs a function. The schema is made from the signature and the docstring; the
-arguments that a model wrote are checked against it before anything runs.
+Nothing here runs a function. The schema is built from the signature and the docstring. The
+arguments that a model writes are checked against it before anything runs.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ from ..process.interrupts import import_uninterrupted
 from ..text.surrogates import replace_surrogates
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What a tool may be called: OpenAI's rule, which the others have taken over."""
+"""Valid names of tools: OpenAI's rule, which other servers have adopted."""
 
 
 class Tool:
-    """A function that the model may call, where the function alone does not say enough.
+    """A function that the model may call, with options that the function alone can't express.
 
-    ``name`` and ``description`` are by default the function's name and its docstring. ``timeout`` is in
-    seconds, None for no limit; by default it is the run's ``tool_timeout``.
+    Every parameter needs a type that pydantic supports; ``Annotated[int, Field(ge=1)]`` adds constraints.
+    The model also gets the docstring's parameter descriptions (Google, NumPy or Sphinx style).
 
-    Every parameter needs a type that pydantic knows; ``Annotated[int, Field(ge=1)]`` says more about one. What
-    the docstring says of a parameter (Google's, NumPy's or Sphinx's style) is told to the model. Raises
-    `ConfigurationError` for a function that no model could call.
+    Args:
+        function: The function, sync or async.
+        name: The tool's name; by default the function's.
+        description: What the tool does; by default taken from the docstring.
+        timeout: Seconds for one call, None for no limit; by default the run's ``tool_timeout``.
+
+    Raises:
+        ConfigurationError: No model could call the function, or an argument is invalid.
     """
 
     def __init__(
@@ -64,20 +69,28 @@ class Tool:
                 "parameters": schema,
             },
         }
-        """The tool as a request describes it."""
+        """The tool's description in a request."""
 
     def arguments(self, text: str) -> dict[str, Any]:
-        """Read the arguments that the model wrote. Raises `ToolError` in words for the model.
+        """Parse and validate the arguments that the model wrote.
 
-        Strictly: a number in quotes is no number, and a name that is not there is refused. An argument
-        that was left out is not in the result, so the function's own default holds.
+        Validation is strict: a number in quotes is not a number, and an unknown name is refused.
+
+        Args:
+            text: A JSON object. An empty string counts as ``{}``.
+
+        Returns:
+            The arguments by name, without those that were left out, so the function's own defaults apply.
+
+        Raises:
+            ToolError: The arguments are invalid. The message is written for the model.
         """
         try:
-            # Some models write nothing where there is nothing to say.
+            # Some models write nothing if there are no arguments.
             values = self._model.model_validate_json(text or "{}", strict=True)
         except ValidationError as error:
             raise ToolError(f"the arguments are not right: {describe_errors(error)}") from None
-        given = values.model_fields_set  # a set: the function's own order is the same in every run
+        given = values.model_fields_set  # a set, but the function's own order is the same in every run
         return {name: getattr(values, field) for field, name in self._names.items() if field in given}
 
     def __repr__(self) -> str:
@@ -85,25 +98,25 @@ class Tool:
 
 
 ToolLike: TypeAlias = Callable[..., Any] | Tool | Mapping[str, Any]
-"""What ``tools=[...]`` takes: functions, `Tool`, and OpenAI's mappings for tools that have no function here."""
+"""What ``tools=[...]`` accepts: functions, `Tool`, and OpenAI's mappings for tools that have no function here."""
 
 
 def tool_list(tools: Iterable[ToolLike]) -> list[ToolLike]:
-    """Return ``tools`` as a list. Raises `ConfigurationError` for what is none: a single function, for one."""
+    """Return ``tools`` as a list. Raises `ConfigurationError` for anything else, such as a single function."""
     if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Iterable):
         raise ConfigurationError(f"tools must be a list of functions, Tool or mappings, got {tools!r}")
     return list(tools)
 
 
 def as_tool(thing: ToolLike) -> Tool | None:
-    """Return ``thing`` as a `Tool`, None for a mapping, which has no function."""
+    """Return ``thing`` as a `Tool`, or None for a mapping, which has no function."""
     if isinstance(thing, Mapping):
         return None
     return thing if isinstance(thing, Tool) else Tool(thing)
 
 
 def definitions(tools: Iterable[ToolLike]) -> list[Any]:
-    """Return the tools as a request describes them."""
+    """Return the tools' descriptions for a request."""
     described = []
     for thing in tools:
         tool = as_tool(thing)
@@ -112,9 +125,9 @@ def definitions(tools: Iterable[ToolLike]) -> list[Any]:
 
 
 def result_text(value: Any) -> str:
-    """Return what a tool has returned as text for the model: a string as it is, anything else as JSON.
+    """Return a tool's return value as text for the model: a string as it is, anything else as JSON.
 
-    Raises `ToolError` for what is no JSON.
+    Raises `ToolError` for a value that JSON can't represent.
     """
     if not isinstance(value, str):
         try:
@@ -128,7 +141,7 @@ def result_text(value: Any) -> str:
 
 
 def check_seconds(value: Any, name: str) -> float | None:
-    """Return a time limit. Raises `ConfigurationError` for what is none."""
+    """Return a validated time limit. Raises `ConfigurationError` if it is invalid."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
@@ -137,14 +150,14 @@ def check_seconds(value: Any, name: str) -> float | None:
 
 
 class _Schema(GenerateJsonSchema):
-    """Without titles for fields: they repeat the names, in every prompt."""
+    """Omits field titles, which would repeat the names in every prompt."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 class _Documented(NamedTuple):
-    """What a docstring says."""
+    """The content of a docstring."""
 
     description: str
     parameters: dict[str, str]
@@ -153,7 +166,7 @@ class _Documented(NamedTuple):
 def _documented(function: Any) -> _Documented:
     if inspect.isroutine(function):
         text = inspect.getdoc(function)
-    else:  # an object that can be called: its class says how it is made, its method what it does
+    else:  # a callable object: its class documents how to make it, its method what it does
         text = inspect.getdoc(type(function).__call__)
     import_uninterrupted("docstring_parser")
     from docstring_parser import parse
@@ -179,9 +192,9 @@ def _is_async(function: Any) -> bool:
 def _described(
     function: Callable[..., Any], plain: Any, name: str, said: Mapping[str, str]
 ) -> tuple[dict[str, str], type[BaseModel], dict[str, Any]]:
-    """Return a model of the parameters, before it which of its fields is which, behind it its JSON schema.
+    """Return the parameter for each field of a model of the parameters, the model, and its JSON schema.
 
-    Fields have names of their own, so that a parameter may be called ``schema`` or ``_id``.
+    Fields have generated names, so that a parameter may be called ``schema`` or ``_id``.
     """
     try:
         parameters = inspect.signature(function).parameters
@@ -197,7 +210,7 @@ def _described(
     try:
         model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
         schema = model.model_json_schema(schema_generator=_Schema)
-    except PydanticUserError as error:  # the one for types without a schema is one
+    except PydanticUserError as error:  # includes the error for types without a schema
         reason = error.message.partition("\n")[0]
         raise ConfigurationError(f"the tool {name} has a parameter that no JSON can carry: {reason}") from None
     del schema["title"]

@@ -1,4 +1,4 @@
-"""Tool calls and their results among messages: every call needs one, under its id, behind it."""
+"""Tool calls and results in a list of messages: a result with its id must follow every call."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .definitions import result_text
 
 
 def tool_message(call: Mapping[str, Any], content: str) -> dict[str, Any]:
-    """Return the message that answers ``call``."""
+    """Return the message with the result of ``call``."""
     return {"role": "tool", "tool_call_id": call["id"], "content": content}
 
 
 def with_ids(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an assistant's message with its tool calls told apart: some servers give no ids, or one for all."""
+    """Return an assistant message with a distinct id for each tool call: some servers send none, or one for all."""
     calls: list[dict[str, Any]] = []
     taken: set[str] = set()
     for call in message.get("tool_calls") or ():
@@ -28,7 +28,7 @@ def with_ids(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pending_calls(messages: Sequence[Mapping[str, Any]], finish_reason: str | None) -> list[dict[str, Any]]:
-    """Return the tool calls at the end of a turn that wait for a result. A stopped turn waits for nothing."""
+    """Return the tool calls at the end of a turn that still need a result. An interrupted turn has none."""
     if finish_reason == INTERRUPTED:
         return []
     calls, _, results = _last_round(messages)
@@ -36,12 +36,12 @@ def pending_calls(messages: Sequence[Mapping[str, Any]], finish_reason: str | No
 
 
 def as_tool_calls(calls: Sequence[Mapping[str, Any]]) -> list[ChatCompletionMessageToolCall]:
-    """Return the calls as a reply shows them."""
+    """Return the calls as the models that a reply holds."""
     return [ChatCompletionMessageToolCall.model_validate(call) for call in calls]
 
 
 def with_results(messages: Sequence[Mapping[str, Any]], results: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return ``messages`` with results for the last calls, all of them in the order of the calls."""
+    """Return ``messages`` with the results for the last calls, in the order of the calls."""
     calls, reply, known = _last_round(messages)
     error_content = {**known, **results}
     answers = [tool_message(call, error_content[call["id"]]) for call in calls if call["id"] in error_content]
@@ -49,7 +49,7 @@ def with_results(messages: Sequence[Mapping[str, Any]], results: Mapping[str, st
 
 
 def result_content(value: Any) -> str:
-    """Return a result as text for the model; an exception in the caller's words."""
+    """Return a result that the caller passed as text for the model; an exception becomes an error message."""
     if isinstance(value, BaseException):
         return error_content(value)
     try:
@@ -59,14 +59,14 @@ def result_content(value: Any) -> str:
 
 
 def error_content(error: BaseException) -> str:
-    """Say to the model what went wrong: in full what was written for it, else only of what kind it was."""
+    """Return an error as text for the model: a `ToolError`, written for it, in full, else only the error's type."""
     return f"Error: {error}" if isinstance(error, ToolError) else f"Error: the tool failed ({type(error).__name__})"
 
 
 def _last_round(
     messages: Sequence[Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], int, dict[str, str]]:
-    """Return the last reply's calls, its place, and the results behind it, by id."""
+    """Return the last reply's calls, its index, and the results that follow it, by id."""
     results: dict[str, str] = {}
     for place in range(len(messages) - 1, -1, -1):
         message = messages[place]

@@ -1,4 +1,4 @@
-"""What becomes of the tool calls in a reply: run, refused, handed to the caller. Nothing runs here."""
+"""Decides whether a reply's tool calls are run, refused or handed to the caller. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from .results import error_content, tool_message
 OnToolError = Literal["tell", "raise"]
 
 MAX_ROUNDS = 10
-"""Requests to the model in one run. Enough for work of several steps; a model that calls in circles stops soon."""
+"""Requests to the model in one run: enough for several steps of work, but a model that calls in circles stops soon."""
 
 TOOL_TIMEOUT = 60.0
-"""Seconds for one call of a tool: longer than a slow web service answers, shorter than a user waits."""
+"""Seconds for one tool call: longer than a slow web service takes, shorter than a user waits."""
 
 TOOLS_AT_ONCE = 8
-"""Calls of one round that run at the same time; models seldom make more, and each may be a thread."""
+"""Calls of one round that run at the same time. Models seldom make more, and each may take a thread."""
 
 LIMITS = ("max_rounds", "tool_timeout", "tools_at_once", "on_tool_error")
-"""Arguments of a run that are not the model's."""
+"""Arguments of a run that are not sent to the model."""
 
 WHOLE = frozenset({"stop", "tool_calls", "function_call", None})
-"""Finish reasons behind which calls are whole: the model ended by itself, or the server ended without a reason."""
+"""Finish reasons after which calls are whole: the model ended by itself, or the server gave no reason."""
 
 
 @dataclass(slots=True, eq=False)
 class ToolInvocation:
-    """One call on its way from the model's words to a result."""
+    """One tool call, from the model's request to the result."""
 
     call: dict[str, Any]
     tool: Tool | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     content: str | None = None
-    """What the model is told; None as long as nothing is."""
+    """The text for the model; None until there is a result or an error."""
     result: Any = None
     error: BaseException | None = None
     seconds: float = 0.0
@@ -63,16 +63,16 @@ class ToolInvocation:
 
     @property
     def waits(self) -> bool:
-        """Whether it is to be run."""
+        """Whether the call still has to run."""
         return self.tool is not None and self.content is None
 
     @property
     def for_caller(self) -> bool:
-        """Whether there is no function for it here."""
+        """Whether the caller must handle the call, because it has no function here."""
         return self.tool is None and self.content is None
 
     def succeed(self, value: Any, seconds: float) -> None:
-        """Take what the tool has returned."""
+        """Record the tool's return value."""
         try:
             self.content = result_text(value)
         except ToolError as error:
@@ -81,22 +81,22 @@ class ToolInvocation:
             self.result, self.seconds = value, seconds
 
     def fail(self, error: BaseException, seconds: float = 0.0) -> None:
-        """Take what went wrong."""
+        """Record an error."""
         self.error, self.content, self.seconds = error, error_content(error), seconds
 
     def expire(self) -> None:
-        """Take that the time is up."""
+        """Record that the call ran out of time."""
         assert self.timeout is not None, "what has no limit does not run out of time"
         self.fail(ToolError(f"the tool did not end within {self.timeout:g} s"), self.timeout)
 
     @property
     def started(self) -> ToolStarted:
-        """The event that it begins to run."""
+        """The event for the start of the call."""
         return ToolStarted(self.call["id"], self.name, self.arguments)
 
     @property
     def ended(self) -> ToolEvent:
-        """The event that it has ended."""
+        """The event for the end of the call."""
         content = self.content or ""
         if self.error is not None:
             return ToolFailed(self.call["id"], self.name, self.error, content, self.seconds)
@@ -104,7 +104,7 @@ class ToolInvocation:
 
     @property
     def message(self) -> dict[str, Any]:
-        """What goes back to the model."""
+        """The message that goes back to the model."""
         return tool_message(self.call, self.content or "")
 
 
@@ -141,16 +141,16 @@ class ToolRun:
     def jobs(
         self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]
     ) -> list[ToolInvocation]:
-        """Return a reply's calls, none if it is the answer. ``offered`` are the tools the model was told of.
+        """Return a reply's calls, none if it is the final answer. All arguments are validated before anything runs.
 
-        All arguments are read before anything is to run. ``message`` is the reply as the history keeps it.
+        ``message`` is the reply as the history keeps it. ``offered`` names the tools offered to the model.
 
         Raises:
-            LengthFinishReasonError: a call may have been cut at the token limit (command-code#785).
-            ContentFilterFinishReasonError: the server broke off within calls.
-            StreamInterrupted: so did the engine.
-            APIResponseValidationError: a call has no name.
-            MaxRoundsExceeded: the results would never be read, so nothing is run.
+            LengthFinishReasonError: A call may have been cut at the token limit (command-code#785).
+            ContentFilterFinishReasonError: The server's content filter cut off a call.
+            StreamInterrupted: The engine broke off within a call.
+            APIResponseValidationError: A call has no name.
+            MaxRoundsExceeded: The model would never read the results, so nothing is run.
         """
         _refuse_cut(completion)
         jobs = [self._job(call, offered) for call in message.get("tool_calls") or ()]
@@ -163,9 +163,9 @@ class ToolRun:
         return jobs
 
     def check(self, jobs: Iterable[ToolInvocation]) -> None:
-        """Raise `ToolError` for the first tool that failed, if that is what the run is to do.
+        """Raise `ToolError` for the first tool that failed, if the run should raise.
 
-        What the model did wrong (no such tool, arguments that do not fit) is for the model to hear.
+        The model's own mistakes (an unknown tool, invalid arguments) are reported to the model instead.
         """
         failed = [job for job in jobs if job.error is not None and job.tool is not None]
         if self.raises and failed:
@@ -180,7 +180,7 @@ class ToolRun:
         if tool is not None:
             try:
                 job.arguments = tool.arguments(text)
-            except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
+            except Exception as error:  # noqa: BLE001 - a user's validator may raise anything
                 job.fail(error)
             else:
                 job.tool = tool
@@ -194,7 +194,7 @@ class ToolRun:
 
 
 def name_of(definition: Any) -> str:
-    """Return the name in a tool's definition. Raises `ConfigurationError` for what is none."""
+    """Return the name in a tool's definition. Raises `ConfigurationError` if it has none."""
     function = definition.get("function") if isinstance(definition, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or not name:
@@ -206,7 +206,7 @@ def name_of(definition: Any) -> str:
 
 
 def later_choice(params: Mapping[str, Any]) -> Any:
-    """Return ``tool_choice`` for all rounds but the first: a model that must call in each would never answer."""
+    """Return ``tool_choice`` for all rounds after the first: a model that must call in each would never answer."""
     choice = params.get("tool_choice")
     return choice if choice in (None, "none", "auto") else "auto"
 
@@ -246,7 +246,7 @@ def _is_object(text: str) -> bool:
 
 
 def check_count(value: Any, name: str, *, least: int = 1) -> int:
-    """Return a number of times. Raises `ConfigurationError` for what is none."""
+    """Return a validated count. Raises `ConfigurationError` if it is invalid."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} must be an integer of at least {least}, got {value!r}")
     return value
