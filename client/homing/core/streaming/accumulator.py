@@ -1,4 +1,4 @@
-"""Chunks put together: the reply so far, and the events that each chunk gives rise to."""
+"""Assembles chunks into the reply so far, and derives the events of each chunk."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from ...types.logprobs import ChatCompletionTokenLogprob, ChoiceLogprobs
 from ...types.usage import CompletionUsage
 from .tool_calls import ToolCall, ToolCalls
 
-#: Choices of one reply: OpenAI's own limit of ``n``. Each takes a kilobyte, its chunk a few bytes of that.
+#: Maximum choices in one reply: OpenAI's own limit of ``n``. Each takes a kilobyte, its chunk only a few bytes.
 MAX_CHOICES: Final = 128
 
-#: Fields of a chunk that are dealt with one by one; any other is kept as it came, last wins.
+#: Fields of a chunk that are handled individually. Any other is kept as received; the last value wins.
 _KNOWN: Final = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
 class Accumulator:
-    """The reply as far as it has come.
+    """The reply so far.
 
     Feed it each chunk once, with :meth:`add` (typed events) or :meth:`update` (text only,
-    cheaper); both keep the same state and may be mixed. Set ``done`` when ``[DONE]`` comes.
-    ``n`` is the number of choices asked for. Texts are kept as lists of pieces and joined on
-    demand, so that a long stream stays linear.
+    cheaper). Both keep the same state and may be mixed. Set ``done`` when ``[DONE]`` arrives.
+    ``n`` is the number of choices requested. Texts are kept as lists of pieces and joined on
+    demand, so that a long stream takes linear time.
     """
 
     __slots__ = (
@@ -68,7 +68,7 @@ class Accumulator:
         self.usage: CompletionUsage | None = None
         #: Whether the last chunk brought content, reasoning, a refusal or part of a tool call.
         self.progress = False
-        #: Whether any text of the answer itself, or of a refusal, has come.
+        #: Whether any text of the answer itself, or of a refusal, has arrived.
         self.has_visible = False
         self.has_reasoning = False
         self.has_tool_calls = False
@@ -92,9 +92,9 @@ class Accumulator:
         return text
 
     def say(self, text: str, *, reasoning: bool) -> list[str]:
-        """Take the text of a chunk that brings nothing else to the first choice, of which some of that kind has come.
+        """Take the text of a chunk that brings nothing else to the first choice, which already has text of this kind.
 
-        Return all its pieces so far.
+        Returns all pieces of this kind so far.
         """
         state = self._choices[0]
         pieces = state.reasoning if reasoning else state.content
@@ -105,7 +105,7 @@ class Accumulator:
     def extend(self, texts: Iterable[str], *, reasoning: bool) -> Iterator[ContentDelta | ReasoningDelta | None]:
         """Take the texts of chunks that bring nothing else to the first choice, which has begun.
 
-        Returns the event of each, None where the text is empty; made when asked for.
+        Returns each text's event, None if the text is empty. The events are created lazily.
         """
         state = self._choices[0]
         pieces = state.reasoning if reasoning else state.content
@@ -119,7 +119,7 @@ class Accumulator:
         return _deltas(ReasoningDelta if reasoning else ContentDelta, texts, pieces, before)
 
     def add(self, chunk: ChatCompletionChunk) -> list[StreamEvent]:
-        """Take a chunk; return the events that it gives rise to, ``ChunkEvent`` excepted."""
+        """Take a chunk; return its events except ``ChunkEvent``."""
         events: list[StreamEvent] = []
         self.progress = False
         for choice in chunk.choices:
@@ -130,7 +130,7 @@ class Accumulator:
         return events
 
     def finish(self) -> list[StreamEvent]:
-        """Return the last events of a stream that ended well: what is still to be said, ``Finished``."""
+        """Return the last events of a stream that ended well: any still pending, then ``Finished``."""
         events: list[StreamEvent] = []
         for state in self._choices.values():
             self._conclude(state, events)
@@ -144,12 +144,12 @@ class Accumulator:
 
     @property
     def pieces(self) -> int:
-        """Pieces of text and of reasoning that have come; a piece is one token or more."""
+        """Pieces of text and of reasoning so far; a piece is one token or more."""
         return sum(len(state.content) + len(state.reasoning) for state in self._choices.values())
 
     @property
     def finish_reason(self) -> str | None:
-        """The first choice's."""
+        """The finish reason of the first choice."""
         first = self._choices.get(0)
         return None if first is None else first.finish_reason
 
@@ -157,22 +157,22 @@ class Accumulator:
     def complete(self) -> bool:
         """Whether all ``n`` choices have ended with a ``finish_reason``.
 
-        Usage is a report and says nothing about the end (opencode-cmd-provider#213).
+        Usage is only a report and doesn't mark the end (opencode-cmd-provider#213).
         """
         return len(self._choices) >= self._n and all(state.finish_reason for state in self._choices.values())
 
     @property
     def terminal(self) -> bool:
-        """Whether the stream may end here; if it ends elsewhere, it was truncated.
+        """Whether the stream may end here. If it ends elsewhere, it was truncated.
 
-        A ``finish_reason`` ends it, and so does ``[DONE]`` alone (oh-my-pi#9433). Neither is
-        truncation (litellm#42140), and so is ``[DONE]`` without any choice: no reply at all.
+        A ``finish_reason`` ends it, and so does ``[DONE]`` alone (oh-my-pi#9433). A stream with
+        neither is truncated (litellm#42140). So is one with ``[DONE]`` but no choice: it has no reply.
         """
         return self.complete or (self.done and self.started)
 
     @property
     def completion(self) -> ChatCompletion:
-        """The reply so far as a :class:`ChatCompletion`. Linear in its length."""
+        """The reply so far as a :class:`ChatCompletion`. Takes time linear in its length."""
         return ChatCompletion.model_validate(
             {
                 **self._rest,
@@ -274,11 +274,11 @@ class Accumulator:
         try:
             return self._response_format.model_validate_json(content)
         except ValidationError:
-            return None  # parse_completion() on the final completion says why
+            return None  # parse_completion() on the final completion reports why
 
 
 class _Choice:
-    """One choice as far as it has come."""
+    """One choice so far."""
 
     __slots__ = (
         "concluded",
@@ -341,13 +341,13 @@ class _Choice:
         message = {
             **self.message_rest,
             "role": self.role,
-            # null belongs to a message that calls tools instead of speaking
+            # null is for a message that calls tools instead of answering
             "content": "".join(self.content) or (None if calls or function else ""),
             "unfinished_tool_calls": unfinished,
         }
         if self.reasoning:
             message["reasoning_content"] = "".join(self.reasoning)
-            message.pop("reasoning", None)  # the last piece under the other name
+            message.pop("reasoning", None)  # only the last piece, under the other name
         if self.refusal:
             message["refusal"] = "".join(self.refusal)
         if whole:
@@ -381,6 +381,6 @@ def _deltas(
 
 
 def _keep(kept: dict[str, Any], new: dict[str, Any] | None) -> None:
-    """Remember fields that came, last wins; null takes nothing away."""
+    """Keep the fields received. The last value wins, but null replaces nothing."""
     if new:
         kept.update((name, value) for name, value in new.items() if value is not None)

@@ -1,12 +1,12 @@
-"""Chunks that differ in nothing but their text.
+"""Reads chunks that differ only in their text, without parsing each one.
 
-An engine sends the same 300 bytes for every token, and in them a few that are new. Once one
-such chunk has been read as JSON, what follows is compared with it instead: where only the text
-differs, the text is all there is to read, and a chunk is made by copying.
+An engine sends the same 300 bytes for every token, with only a few new ones in between. Once one
+such chunk has been parsed as JSON, later ones are compared with it. If only the text differs, only
+the text is read, and the chunk is created by copying.
 
-Nothing is taken for granted. A stencil is only kept when a probe put in the text's place reads as
-the very chunk that copying gives, which proves the place; a text between the two fixed parts is
-then a JSON string's inside or the whole input is left to the ordinary way.
+Nothing is assumed. A template is kept only if a probe in place of the text parses to the very chunk
+that copying gives, which proves the place. What stands between the two fixed parts must then be the
+inside of a JSON string; if not, the whole input is parsed the ordinary way.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .sse import Event
 M = TypeVar("M", bound=BaseModel)
 
 TRIES: Final = 3
-"""Stencils that may turn out useless before a stream is read without: each costs as much as
-reading two chunks, and some servers (logprobs, several choices) never send two alike."""
+"""Templates that may turn out useless before a stream is read without one. Each costs as much as
+parsing two chunks, and some servers (logprobs, several choices) never send two alike."""
 
 _PROBE: Final = "a probe"
 _COMMA: Final = b'","'
@@ -36,9 +36,9 @@ _END: Final = b"\n\n"
 
 
 class TextRun(list[str]):
-    """The texts of chunks that bring nothing else to the first choice, in their order.
+    """The texts of chunks that bring nothing else to the first choice, in order.
 
-    ``reasoning`` says whether they are reasoning, else visible text.
+    ``reasoning`` says whether they are reasoning; if not, they are visible text.
     """
 
     __slots__ = ("_shape", "reasoning")
@@ -49,13 +49,12 @@ class TextRun(list[str]):
         self.reasoning = shape.field != "content"
 
     def chunks(self) -> Iterator[ChatCompletionChunk]:
-        """Return the whole chunks, made one by one when asked for."""
+        """Return the whole chunks, created lazily."""
         return map(self._shape.copier.copy, self)
 
 
 class TemplateShape:
-    """What chunks have in common: the bytes from the event's ``begin`` to the text that stands in ``field``, and
-    from there to its ``end``."""
+    """The bytes that chunks have in common: ``begin`` precedes the text of ``field``, ``end`` follows it."""
 
     __slots__ = ("_copier", "begin", "end", "field")
 
@@ -70,23 +69,23 @@ class TemplateShape:
 
     @property
     def after(self) -> bytes:
-        """What follows it there."""
+        """What follows the text in the event's data."""
         return self.end[: -len(_END)]
 
     def read(self) -> ChatCompletionChunk:
-        """Read the chunk of this shape whose text is the probe. Raises `ValidationError`."""
+        """Parse the chunk of this shape whose text is the probe. Raises `ValidationError`."""
         return ChatCompletionChunk.model_validate_json(self.before + _PROBE.encode() + self.after)
 
     @property
     def copier(self) -> ChunkCopier:
-        """Makes the chunk with a text. Who reads text only never needs it."""
+        """Creates the chunk for a text. A caller that reads only text never needs it."""
         if self._copier is None:
             self._copier = ChunkCopier(self.read(), self.field)
         return self._copier
 
 
 class ChunkTemplate:
-    """The chunk that came last, with a hole where its text was; none until `learn` has found one."""
+    """The last chunk, with a gap in place of its text; empty until `learn` has found one."""
 
     __slots__ = ("_shape", "_tries")
 
@@ -95,15 +94,15 @@ class ChunkTemplate:
         self._tries = tries
 
     def text(self, lines: bytes) -> str:
-        """Return the text of the one event in ``lines`` if that fits and has a plain one, else "".
+        """Return the text of the one event in ``lines`` if it fits and its text is plain, else "".
 
-        ``lines`` begin and end between two events. Plain is what JSON writes as it is, and what can be printed.
+        ``lines`` begin and end between two events. Plain text is printable and has no escapes in JSON.
         """
         shape = self._shape
         if shape is None or not (lines.startswith(shape.begin) and lines.endswith(shape.end)):
             return ""
         inside = lines[len(shape.begin) : -len(shape.end)]
-        # A quote would end the text, a backslash begin something that has to be read.
+        # A quote would end the text, and a backslash would begin an escape.
         if b'"' in inside or b"\\" in inside:
             return ""
         try:
@@ -117,16 +116,16 @@ class ChunkTemplate:
 
     @property
     def reasoning(self) -> bool:
-        """Whether what `text` has returned is reasoning, else visible text."""
+        """Whether the text that `text` returned is reasoning; if not, it is visible text."""
         return self._shape is not None and self._shape.field != "content"
 
     def made(self, text: str) -> ChatCompletionChunk:
-        """Return the chunk that brings ``text``, which `text` has returned."""
+        """Return the chunk for ``text``, which `text` has returned."""
         assert self._shape is not None, "a text comes where there is a stencil only"
         return self._shape.copier.copy(text)
 
     def texts(self, lines: bytes) -> TextRun | None:
-        """Return the texts of the events in ``lines`` if all of them fit, else None.
+        """Return the texts of the events in ``lines`` if all events fit, else None.
 
         ``lines`` begin and end between two events.
         """
@@ -134,7 +133,7 @@ class ChunkTemplate:
         if shape is None or not lines.startswith(shape.begin):
             return None
         before, after = shape.before, shape.after
-        # Cut at the short separator, then compared as a whole: searching for the long one takes four times as long.
+        # Split at the short separator, then compare as a whole: searching for the long one takes four times as long.
         events = lines[len(_BEGIN) : -len(_END)].split(_END + _BEGIN)
         texts = [event[len(before) : -len(after)] for event in events]
         if shape.begin + (shape.end + shape.begin).join(texts) + shape.end != lines:
@@ -142,7 +141,7 @@ class ChunkTemplate:
         return self._read(texts, shape)
 
     def fits(self, event: Event) -> bool:
-        """Tell whether ``event`` seems to differ from the last chunk in nothing but its text."""
+        """Return whether ``event`` seems to differ from the last chunk only in its text."""
         shape = self._shape
         name, data = event
         if shape is None or name != "message":
@@ -151,17 +150,17 @@ class ChunkTemplate:
         return len(data) >= len(before) + len(after) and data.startswith(before) and data.endswith(after)
 
     def texts_in(self, fitting: list[bytes]) -> TextRun | None:
-        """Return the texts of the data of events that are `fits`, None if they cannot be read."""
+        """Return the texts in the data of events that `fits` accepted, None if they can't be read."""
         shape = self._shape
         assert shape is not None, "something fits only where there is a stencil"
         begin, end = len(shape.before), -len(shape.after)
         return self._read([data[begin:end] for data in fitting], shape)
 
     def learn(self, event: Event, chunk: ChatCompletionChunk) -> None:
-        """Look whether the chunk that came last, read from ``event``, makes a stencil."""
+        """Make a template of the last chunk, parsed from ``event``, if possible."""
         self._shape = None
         name, data = event
-        if not self._tries or name != "message" or b"\n" in data or b"\r" in data:  # of several data lines
+        if not self._tries or name != "message" or b"\n" in data or b"\r" in data:  # from several data lines
             return
         field = _only_text(chunk)
         if field is None:
@@ -177,15 +176,15 @@ class ChunkTemplate:
             self._shape = shape
 
     def _read(self, texts: list[bytes], shape: TemplateShape) -> TextRun | None:
-        """Read the insides of JSON strings, None if any is none."""
+        """Read the insides of JSON strings; return None if any is invalid."""
         inside = _COMMA.join(texts)
         if (b"\\" + _COMMA in inside or inside.endswith(b"\\")) and any(map(_ends_in_escape, texts)):
-            return None  # the quote behind it would be escaped, and no end
+            return None  # the quote after it would be escaped and not end the string
         try:
             read: list[str] = from_json(b'["%b"]' % inside)
         except ValueError:
             return None
-        # As many strings as there should be: then no text holds a quote that ends it, since each adds half a string.
+        # If the count is right, no text holds a quote that ends it, since each quote would add half a string.
         if len(read) != len(texts):
             return None
         self._tries = TRIES
@@ -197,23 +196,23 @@ def _ends_in_escape(text: bytes) -> bool:
 
 
 class ModelCopier(Generic[M]):
-    """Copies a model with another value for one field.
+    """Copies a model with a different value for one field.
 
-    As ``model_copy(update=…)``, but several times faster. What other fields hold is shared, which is for values
-    that cannot change.
+    Like ``model_copy(update=…)``, but several times faster. The values of other fields are shared, so they must
+    be immutable.
     """
 
     __slots__ = ("_extra", "_fields_set", "_kind", "_name", "_values")
 
     def __init__(self, model: M, name: str) -> None:
-        """The model itself is not kept: a stream holds on to this as long as it runs."""
+        """Don't keep the model itself: a stream holds this as long as it runs."""
         self._kind, self._name = type(model), name
         self._values = {**model.__dict__, name: None}
         self._extra = model.__pydantic_extra__
         self._fields_set = _shared(frozenset(model.model_fields_set))
 
     def copy(self, value: Any) -> M:
-        """Return a copy in which the field is ``value``."""
+        """Return a copy with ``value`` in the field."""
         made: M = _new(self._kind)
         values = self._values.copy()
         values[self._name] = value
@@ -227,12 +226,12 @@ class ModelCopier(Generic[M]):
 
 @functools.lru_cache(maxsize=256)
 def _shared(names: frozenset[str]) -> frozenset[str]:
-    """Return the one set with these names: all streams of a server have the same few, of 700 bytes each."""
+    """Return one shared set of these names: all streams of a server have the same few, of 700 bytes each."""
     return names
 
 
 _new = object.__new__
-# Past BaseModel.__setattr__, as pydantic's own copying does with object.__setattr__.
+# Bypasses BaseModel.__setattr__, as pydantic's own copying does with object.__setattr__.
 _set_values, _set_extra, _set_fields_set, _set_private = (
     BaseModel.__dict__[name].__set__
     for name in ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
@@ -240,7 +239,7 @@ _set_values, _set_extra, _set_fields_set, _set_private = (
 
 
 class ChunkCopier:
-    """Copies a chunk with another text in the ``field`` of its first choice's delta."""
+    """Copies a chunk with a different text in the ``field`` of its first choice's delta."""
 
     __slots__ = ("_choice", "_chunk", "_delta")
 
@@ -251,12 +250,12 @@ class ChunkCopier:
         self._delta = ModelCopier(choice.delta, field)
 
     def copy(self, text: str) -> ChatCompletionChunk:
-        """Return the chunk that brings ``text``."""
+        """Return the chunk for ``text``."""
         return self._chunk.copy([self._choice.copy(self._delta.copy(text))])
 
 
 def _only_text(chunk: ChatCompletionChunk) -> str | None:
-    """Return the name of the one text that ``chunk`` brings, None if it brings anything besides."""
+    """Return the name of the one text field in ``chunk``, None if the chunk brings anything else."""
     if len(chunk.choices) != 1:
         return None
     choice = chunk.choices[0]
@@ -276,7 +275,7 @@ def _is_flat(model: BaseModel, *, but: str) -> bool:
 
 
 def _proves(shape: TemplateShape, chunk: ChatCompletionChunk) -> bool:
-    """Tell whether the probe reads as ``chunk`` with that text: then this is the text's place."""
+    """Return whether the probe parses to ``chunk`` with that text, which proves the text's place."""
     try:
         read = shape.read()
     except ValidationError:

@@ -1,4 +1,4 @@
-"""From an event to a chunk, and from a whole body to an answer."""
+"""Parses events into chunks, and whole bodies into responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=WireModel)
 
 
 class StreamEnd(Enum):
-    """The type of :data:`STREAM_END`, so that type checkers can tell it from a chunk."""
+    """The type of :data:`STREAM_END`, so that type checkers can distinguish it from a chunk."""
 
     DONE = "[DONE]"
 
@@ -33,13 +33,13 @@ _DONE: Final = b"[DONE]"
 def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionChunk | StreamEnd | None:
     """Return the chunk in an event, :data:`STREAM_END`, or None for an event to ignore.
 
-    To ignore are events without data (hermes-agent#111887) and events with a name of their
-    own that hold no choices, such as SGLang's ``sglext_ids``. ``secrets`` are kept out of errors.
+    Events without data are ignored (hermes-agent#111887), and so are named events without
+    choices, such as SGLang's ``sglext_ids``. ``secrets`` are redacted from errors.
 
     Raises:
-        APIStatusError: the event is an error, as ``data: {"error": …}`` (any-llm#847), as
+        APIStatusError: The event is an error, as ``data: {"error": …}`` (any-llm#847), as
             SGLang's flat error object, or as ``event: error`` (openai-python#2796).
-        APIResponseValidationError: the data is not JSON, or not a chunk; the message names
+        APIResponseValidationError: The data is not JSON, or not a chunk; the message names
             the field and shows an excerpt.
     """
     name, data = event
@@ -73,7 +73,7 @@ def parse_event(event: Event, *, secrets: Iterable[str] = ()) -> ChatCompletionC
 
 
 class ChunkReader:
-    """Reads one stream: bytes in, chunks out, or texts where only the texts are new (and ``texts`` allows it)."""
+    """Reads one stream: bytes in, chunks out, or texts if only the texts are new (and ``texts`` allows it)."""
 
     def __init__(self, *, secrets: Iterable[str] = (), texts: bool = True) -> None:
         self._secrets = secrets
@@ -81,16 +81,16 @@ class ChunkReader:
         self.template = ChunkTemplate(tries=TRIES if texts else 0)
 
     def text(self, data: bytes) -> str:
-        """Take a piece of the body if it is one whole event with a plain text that the `template` fits.
+        """Take a piece of the body if it is one whole event with plain text that fits the `template`.
 
-        Return that text, and "" if it is anything else, which is then to be `feed`.
+        Returns the text, or "" for anything else, which must then go to `feed`.
         """
         if not self._decoder.idle or len(data) > MAX_EVENT:
             return ""
         return self.template.text(data)
 
     def feed(self, data: bytes) -> Iterator[TextRun | ChatCompletionChunk | StreamEnd]:
-        """Take a piece of the body; return what it brings, to be used up before the next piece.
+        """Take a piece of the body; return what it brings, which must be consumed before the next piece.
 
         Raises like `EventDecoder.feed` and `parse_event`.
         """
@@ -130,11 +130,11 @@ class ChunkReader:
 
 
 def parse_response(data: bytes, model: type[M], *, secrets: Iterable[str] = ()) -> M:
-    """Return a whole, successful JSON answer as ``model``. ``secrets`` are kept out of errors.
+    """Return a whole, successful JSON response as ``model``. ``secrets`` are redacted from errors.
 
     Raises:
-        APIStatusError: the body is an error object in spite of its 200 (guidellm#743).
-        APIResponseValidationError: it is not JSON, or not a ``model``.
+        APIStatusError: The body is an error object despite its status 200 (guidellm#743).
+        APIResponseValidationError: The body is not JSON, or not a ``model``.
     """
     try:
         answer = _read(data, model)
@@ -159,7 +159,7 @@ def _read(data: bytes, model: type[M]) -> M:
 
 
 def first_error(problem: ValidationError) -> str:
-    """Return where the first mistake is and what it is, on one line."""
+    """Return the location and message of the first error, on one line."""
     first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "")
     return f"{where}: {first['msg']}" if where else first["msg"]

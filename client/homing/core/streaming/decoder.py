@@ -1,4 +1,4 @@
-"""A streamed reply being read: bytes in, what the caller asked for out."""
+"""Reads a streamed reply: bytes in, what the caller asked for out."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .chunks import ChunkReader, StreamEnd
 from .splice import Splice
 
 MAX_HELD = 1000
-"""Chunks that are held while they show nothing: honest servers send a few. Beyond, they are handed out."""
+"""Chunks to hold while they show nothing. Well-behaved servers send a few; beyond this, they are handed out."""
 
 Item = ChatCompletionChunk | StreamEvent | str
 Mode = Literal["chunks", "events", "text"]
 
 
 class StreamDecoder:
-    """The body of one streamed answer, as far as it is read.
+    """Decodes the body of one streamed response.
 
-    What comes is held until something is visible in the mode that the caller reads in: until
-    then another attempt may still replace it all (hermes-agent#112419). ``shown`` says that it
-    is too late for that, ``complete`` that the reply has ended as the protocol wants it.
+    Items are held until something is visible in the mode that the caller reads in. Until then,
+    another attempt may still replace them all (hermes-agent#112419). ``shown`` means that it is
+    too late for that; ``complete`` means that the reply has ended as the protocol requires.
     """
 
     __slots__ = (
@@ -52,11 +52,11 @@ class StreamDecoder:
         join: Splice | None = None,
         number: int = 1,
     ) -> None:
-        """``accumulator`` holds what came before where ``join`` goes on with it, in the ``number``-th request."""
+        """With ``join``, ``accumulator`` holds the partial reply that the ``number``-th request continues."""
         self.shown = False
         self.complete = False
         self.progress = False
-        """Whether the last piece carried the reply on."""
+        """Whether the last piece made progress."""
         self._accumulator = accumulator
         self._join = join
         self._number = number
@@ -68,17 +68,17 @@ class StreamDecoder:
 
     @property
     def _reader(self) -> ChunkReader:
-        # Made with the first piece: an answer that is no stream needs none. What goes on from a seam is
-        # looked at chunk by chunk.
+        # Created with the first piece, since a response that isn't a stream needs none. After a seam, every
+        # chunk must be inspected.
         made = self._made
         if made is None:
             made = self._made = ChunkReader(secrets=self._secrets, texts=self._join is None)
         return made
 
     def take(self, data: bytes, mode: Mode) -> Iterable[Item]:
-        """Take a piece of the body; return what it brings, nothing if that is held or is the end of it.
+        """Take a piece of the body; return its items, none if they are held or end the reply.
 
-        Raises what broke the reply. What had come before it in the same piece is returned first,
+        Raises the error that broke the reply. Items before it in the same piece are returned first,
         and the next call of `check` raises.
         """
         if self.shown:
@@ -100,14 +100,14 @@ class StreamDecoder:
         return self._release(items, mode)
 
     def check(self) -> None:
-        """Raise what an earlier piece has left to be raised."""
+        """Raise the error that an earlier piece left pending."""
         if self._pending is not None:
             raise self._pending
 
     def end(self, mode: Mode) -> list[Item]:
-        """Say that the body has ended; return the last items. Raises `StreamTruncated` for half a reply."""
+        """Report the end of the body; return the last items. Raises `StreamTruncated` for an incomplete reply."""
         accumulator = self._accumulator
-        # An empty answer ends nothing: neither a reply nor the one that it should have gone on with.
+        # An empty response completes neither a reply of its own nor the one that it should have continued.
         empty = self._join is not None and not self._progressed
         if not accumulator.complete and (empty or not accumulator.terminal):
             raise truncated()
@@ -125,7 +125,7 @@ class StreamDecoder:
         return [*held, *items] if held else items
 
     def _say(self, text: str, mode: Mode) -> list[Item]:
-        """Take a piece that brings nothing but ``text``: what nearly every token is."""
+        """Take a piece that brings nothing but ``text``, as nearly every token does."""
         template = self._reader.template
         reasoning = template.reasoning
         pieces = self._accumulator.say(text, reasoning=reasoning)
@@ -138,7 +138,7 @@ class StreamDecoder:
         return [ChunkEvent(chunk), delta(text, 0, pieces, len(pieces))]
 
     def _visible(self, mode: Mode) -> bool:
-        """Whether this reply has brought anything that the caller sees in this mode."""
+        """Return whether this reply has brought anything that the caller sees in this mode."""
         accumulator = self._accumulator
         if self.shown:
             return True
@@ -149,10 +149,10 @@ class StreamDecoder:
         return mode != "text" and (accumulator.has_reasoning or accumulator.has_tool_calls)
 
     def _decode(self, data: bytes, mode: Mode) -> tuple[Iterable[Item], APIError | None]:
-        """Decode one piece: its items, and what broke it.
+        """Decode one piece; return its items, and the error that broke it, if any.
 
-        Many chunks are made one by one as they are asked for: a read may bring a thousand, and so
-        many objects at once keep the garbage collector busy.
+        A run of chunks is created lazily: a read may bring a thousand, and so many objects at once
+        keep the garbage collector busy.
         """
         parts: list[Iterable[Item]] = []
         items: list[Item] = []
@@ -182,7 +182,7 @@ class StreamDecoder:
         return chain(*parts, items) if parts else items, failure
 
     def _joined(self, piece: ChatCompletionChunk | StreamEnd) -> ChatCompletionChunk | None:
-        """Return the next chunk of the reply, None if there is nothing new."""
+        """Return the next chunk of the reply, None if the piece brings nothing new."""
         join = self._join
         if isinstance(piece, StreamEnd):
             self._accumulator.done = True

@@ -1,4 +1,4 @@
-"""Where two requests meet in one reply: no character twice, none lost, one id, one role."""
+"""Joins two responses into one reply: no character twice, none lost, one id, one role."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..telemetry.resumed_usage import ResumedUsage
 
 STARTED_OVER: Final = 24
 """Characters equal to the reply's own beginning that prove a fresh start. A text that repeats itself
-(`_repeats`) proves nothing; any other is not met by chance with so many."""
+(`_repeats`) proves nothing; with any other, so many don't match by chance."""
 
 SHORTEST_PROOF: Final = 4
-"""Of a shorter reply not even the whole would prove it: "No" may well be followed by "No"."""
+"""A repeat of a shorter reply proves nothing, even as a whole: "No" may well be followed by "No"."""
 
 
 class NotContinued(StreamInterrupted):
-    """The server answered, but with something else than the rest of the reply.
+    """The server responded with something other than the rest of the reply.
 
-    ``ignores`` says that it does not know the flag, and would do so again.
+    ``ignores`` means that it doesn't support the flag and would do the same again.
     """
 
     def __init__(self, message: str, *, ignores: bool = False) -> None:
@@ -30,9 +30,9 @@ class NotContinued(StreamInterrupted):
 class TextSplice:
     """Joins the continuation to ``text``, which has been shown.
 
-    ``owed`` is the white space at its end that the server was not told of and says again. What comes
-    is held for as long as it could still turn out to be the reply's beginning: at nearly every
-    seam the first character decides.
+    ``owed`` is the white space at its end that wasn't sent to the server, which generates it again. New
+    text is held while it could still turn out to be the reply's beginning. At nearly every seam, the
+    first character decides.
     """
 
     def __init__(self, text: str, *, owed: str = "") -> None:
@@ -43,7 +43,7 @@ class TextSplice:
         self._settled = False
 
     def take(self, text: str) -> str:
-        """Take the next piece of the continuation; return what of it may be shown. Raises `NotContinued`."""
+        """Take the next piece of the continuation; return the text that may be shown. Raises `NotContinued`."""
         if self._settled:
             return text
         held = self._held = self._held + text
@@ -58,7 +58,7 @@ class TextSplice:
         return self._settle(rest)
 
     def rest(self) -> str:
-        """Return what is still held: the continuation is whole."""
+        """Return the text that is still held, once the continuation is whole."""
         held = self._held
         return self._settle(held.removeprefix(self._owed) if held.startswith(self._owed) else held.lstrip())
 
@@ -69,13 +69,13 @@ class TextSplice:
 
 
 def _repeats(text: str) -> bool:
-    """Whether the text's beginning comes again in it, so that it may well come once more."""
+    """Return whether the text's beginning recurs in it, so that it may well come once more."""
     beginning = text[:STARTED_OVER]
     return beginning[: len(beginning) // 2] in text[1:]
 
 
 class Splice:
-    """Makes the chunks of a continuation the next chunks of the reply that broke off."""
+    """Turns the chunks of a continuation into the next chunks of the reply that broke off."""
 
     def __init__(self, partial: ChatCompletion, ledger: ResumedUsage, *, owed: str = "") -> None:
         self._partial = partial
@@ -86,14 +86,14 @@ class Splice:
         self._seam = TextSplice(text, owed=owed)
 
     def take(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk | None:
-        """Return the chunk as the reply's own next one, None if nothing of it is new. Raises `NotContinued`."""
+        """Return the chunk as the reply's own next one, None if nothing in it is new. Raises `NotContinued`."""
         self._adopt(chunk)
         new = not chunk.choices
         for choice in chunk.choices:
             delta = choice.delta
             if delta.reasoning:
                 raise NotContinued("the server took the reply's text for thoughts", ignores=False)
-            if delta.role is not None:  # the reply has told its role at its beginning
+            if delta.role is not None:  # the reply has sent its role at its beginning
                 delta.role = None
                 delta.model_fields_set.discard("role")
             text = self._seam.take(delta.content) if delta.content else ""

@@ -1,10 +1,10 @@
 """Server-sent events: bytes in, events out.
 
 The rules are those of the WHATWG HTML standard, "9.2.6 Interpreting an event stream".
-A byte order mark does not swallow the first event (ANOLISA#2209), blocks without data are
-no events (openai-python#2722), and an end of line may fall between two reads. Streams framed
-as every known engine frames them (``data: …``, line feed, line feed) take a short cut that
-splits at C speed; the tests prove both ways equal at every split of the input.
+A byte order mark does not swallow the first event (ANOLISA#2209), blocks without data are not
+events (openai-python#2722), and a line ending may fall between two reads. Streams framed as
+every known engine frames them (``data: …``, line feed, line feed) take a fast path that splits
+at C speed; the tests prove both paths equal at every split of the input.
 
 Work is linear in the number of bytes for any framing and any split.
 """
@@ -20,8 +20,8 @@ from httpx_sse import ServerSentEvent
 from ...errors import APIResponseValidationError
 
 #: Longest line accepted, in bytes. A chunk is some 300 bytes, and a whole reply in one line
-#: (SGLang with ``stream_reasoning: false``, or hidden states) is below a megabyte or two;
-#: a line beyond 16 MiB is a broken proxy or an attack on memory.
+#: (SGLang with ``stream_reasoning: false``, or hidden states) is below a megabyte or two.
+#: A line beyond 16 MiB comes from a broken proxy or is an attack on memory.
 MAX_LINE: Final = 16 * 1024 * 1024
 #: Most data in one event, in bytes: the same reasoning, for data spread over many lines.
 MAX_EVENT: Final = 16 * 1024 * 1024
@@ -42,7 +42,7 @@ _event_of = partial(tuple.__new__, Event)  # Event._make without its check, whic
 
 
 class EventDecoder:
-    """Decode one event stream.
+    """Decodes one event stream.
 
     ``max_line`` and ``max_event`` are in bytes. ``comments`` counts the comment lines so far, which
     servers send as keep-alives: signs of life, but not of progress.
@@ -66,11 +66,11 @@ class EventDecoder:
         self.comments = 0
         self._max_line = max_line
         self._max_event = max_event
-        self._partial = bytearray()  # the line whose end has not come yet
-        self._after_cr = False  # a line feed that comes next belongs to the last line's end
+        self._partial = bytearray()  # the incomplete last line
+        self._after_cr = False  # a line feed that comes next belongs to the last line ending
         self._first_line = True
         self._in_block = False
-        self._name = ""  # of the event whose lines are coming
+        self._name = ""  # of the current event
         self._data: list[str] = []
         self._event_size = 0
         self._failure: APIResponseValidationError | None = None
@@ -82,20 +82,20 @@ class EventDecoder:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of what has come is left over, so that what comes next stands for itself."""
+        """Whether no input is left over, so that the next piece stands on its own."""
         return not (self._in_block or self._partial or self._after_cr or self._failure)
 
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes and return the events that they complete.
 
         Raises:
-            APIResponseValidationError: a line or an event is longer than allowed. Events
+            APIResponseValidationError: A line or an event is longer than allowed. Events
                 that came before it are returned first, and the next call raises.
         """
         return self.decode(self.take(data))
 
     def take(self, data: bytes) -> bytes:
-        """Take the next bytes; return the lines that are whole now, for `decode`. Raises like `feed`."""
+        """Take the next bytes; return the lines that are now complete, for `decode`. Raises like `feed`."""
         self._raise_failure()
         if self._after_cr and data:
             self._after_cr = False
@@ -117,11 +117,11 @@ class EventDecoder:
 
     @property
     def between(self) -> bool:
-        """Whether the lines that `take` has returned last begin where an event may begin, and are not too many."""
+        """Whether the lines that `take` returned last begin between events, and the rest is within the limit."""
         return not self._in_block and len(self._partial) <= self._max_line
 
     def decode(self, lines: bytes) -> list[Event]:
-        """Return the events in the lines that `take` has returned. Raises like `feed`."""
+        """Return the events in the lines that `take` returned. Raises like `feed`."""
         events = (self._common(lines) or self._complete(lines)) if lines else []
         if len(self._partial) > self._max_line:
             self._fail("line", self._max_line)
@@ -130,19 +130,19 @@ class EventDecoder:
         return events
 
     def close(self) -> list[Event]:
-        """Say that the input has ended.
+        """Report the end of the input.
 
-        Returns no events: the standard has an event that lacks its final blank line
-        discarded, and an event cut in two would not be valid JSON anyway.
+        Returns no events: the standard discards an event that lacks its final blank line,
+        and an event cut in two would not be valid JSON anyway.
 
         Raises:
-            APIResponseValidationError: as :meth:`feed`, if it was still due.
+            APIResponseValidationError: As in :meth:`feed`, if it is still pending.
         """
         self._raise_failure()
         return []
 
     def _common(self, lines: bytes) -> list[Event]:
-        """Decode whole ``data: …`` blocks, or return nothing if there is anything else."""
+        """Decode whole ``data: …`` blocks; return nothing if the lines hold anything else."""
         if self._in_block or not (lines.startswith(b"data: ") and lines.endswith(b"\n\n")):
             return []
         if len(lines) > min(self._max_line, self._max_event) or _CR in lines or not _is_utf8(lines):
@@ -186,7 +186,7 @@ class EventDecoder:
         return events
 
     def _dispatch(self) -> list[Event]:
-        """End a block. Without a data line it is no event: an ``id`` alone, or a ``retry``."""
+        """End a block. Without a data line it is not an event: an ``id`` alone, or a ``retry``."""
         name, data = self._name, self._data
         self._name, self._data, self._event_size = "", [], 0
         if not data:
@@ -196,7 +196,7 @@ class EventDecoder:
 
     def _fail(self, what: str, limit: int) -> None:
         if self._failure is not None:
-            return  # what came first, however the reads were cut
+            return  # the first failure counts, however the reads were split
         self._failure = APIResponseValidationError(
             f"the stream holds {'a' if what == 'line' else 'an'} {what} of more than {limit} bytes, so it "
             "is not a chat completion stream, or something on the way is broken; check base_url"

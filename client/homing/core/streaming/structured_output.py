@@ -1,4 +1,4 @@
-"""Structured output: reading the content into the caller's own model."""
+"""Structured output: parses the content into the caller's own model."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def parse_completion(completion: ChatCompletion, response_format: type[T]) -> ParsedChatCompletion[T]:
-    """Return the completion with each message's content read as ``response_format``.
+    """Return the completion with each message's content parsed as ``response_format``.
 
-    ``parsed`` is None where the model refused or called a tool instead of answering.
+    ``parsed`` is None if the model refused or called a tool instead of answering.
 
     Raises:
-        LengthFinishReasonError: the content was cut at the token limit.
-        ContentFilterFinishReasonError: the server withheld it.
-        APIResponseValidationError: it does not fit the model; ``partial`` is the completion.
+        LengthFinishReasonError: The content was cut at the token limit.
+        ContentFilterFinishReasonError: The server withheld the content.
+        APIResponseValidationError: The content does not fit the model; ``partial`` is the completion.
     """
     choices = []
     for choice in completion.choices:
         parsed = _parse_choice(completion, choice, response_format)
         message = {**_fields(choice.message), "parsed": parsed}
         choices.append({**_fields(choice), "message": message})
-    # Not parametrised with T: pydantic would build a class for each model, and the instance
+    # Not parametrized with T: pydantic would build a class for each model, and the instance
     # in ``parsed`` is kept as it is either way.
     whole: ParsedChatCompletion[Any] = ParsedChatCompletion.model_validate({**_fields(completion), "choices": choices})
     return whole
@@ -44,9 +44,8 @@ def parse_completion(completion: ChatCompletion, response_format: type[T]) -> Pa
 def parsed_reply(completion: ChatCompletion, response_format: type[T]) -> T:
     """Return the first choice's content as ``response_format``.
 
-    Raises besides what `parse_completion` raises:
-        RefusalError: the model refused.
-        APIResponseValidationError: it called a tool instead of answering.
+    Raises the errors of `parse_completion`, `RefusalError` if the model refused, and
+    `APIResponseValidationError` if it called a tool instead of answering.
     """
     parsed = parse_completion(completion, response_format)
     message = parsed.choices[0].message if parsed.choices else None
@@ -62,9 +61,9 @@ def parsed_reply(completion: ChatCompletion, response_format: type[T]) -> T:
 
 
 def repair_message(completion: ChatCompletion, response_format: type[BaseModel]) -> str | None:
-    """Return what to say to a model whose answer does not fit, None if it fits or saying so would be in vain.
+    """Return a message to a model whose answer does not fit, None if it fits or a message would be pointless.
 
-    It would be after a reply that was cut, withheld or refused, or that calls a tool.
+    It is pointless after a reply that was cut, withheld or refused, or that calls a tool.
     """
     try:
         parsed_reply(completion, response_format)
@@ -104,5 +103,5 @@ def _parse_choice(completion: ChatCompletion, choice: Choice, response_format: t
 
 
 def _fields(model: BaseModel) -> dict[str, object]:
-    """Return what was set on a model, without turning nested models into dictionaries."""
+    """Return the fields set on a model, without turning nested models into dictionaries."""
     return {name: getattr(model, name) for name in model.model_fields_set}
