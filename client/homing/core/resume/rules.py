@@ -67,7 +67,7 @@ def _asked_for(params: Mapping[str, Any]) -> str | None:
     """Return why something requested besides text would start over or have a gap."""
     if (params.get("n") or 1) != 1:
         return "several choices (n) cannot be gone on with"
-    # An engine starts its grammar from the beginning with each request, so the rest would be a whole document.
+    # An engine starts its grammar from the beginning with each request, so the rest would be a whole one.
     form = params.get("response_format")
     free = form is None or (isinstance(form, Mapping) and form.get("type") == "text")
     if not free or params.get("tool_choice") not in (None, "auto", "none"):

@@ -37,9 +37,9 @@ RETRY_AFTER_CAP = 60.0
 beyond this, the error is raised at once, with the requested wait in it."""
 
 LAPSES = 2
-"""Consecutive 503s that a server which was ready may return before they count as a cold start. A single
-replica that drains or is full returns 503 too, and the next attempt reaches another. These attempts are
-part of waiting for a replica. For a call that doesn't wait (``cold_start_timeout=0``) they are ordinary
+"""How many consecutive 503s a previously ready server may return before they count as a cold start. A
+single replica that drains or is full returns 503 too, and the next attempt reaches another. These attempts
+are part of waiting for a replica. For a call that doesn't wait (``cold_start_timeout=0``) they are ordinary
 retries, so ``max_retries`` limits them too."""
 
 LAPSE_PAUSE = 0.5

@@ -1,4 +1,4 @@
-"""Patterns for a secret as it is, as quoted in a URL, JSON, Python, HTML or base64, and with these nested."""
+"""Patterns for a secret in plain form, quoted in a URL, JSON, Python, HTML or base64, or in one within another."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Holds what must not be shown, and redacts it from what is shown.
+"""Holds secrets, and redacts them from what is shown.
 
-That is credentials, and whatever else a user puts into a request: values of headers and of the
+Secrets are credentials and whatever else a user puts into a request: values of headers and of the
 query. Errors, ``repr``, pickles and tracebacks with locals end up in logs, queues and error trackers.
 """
 

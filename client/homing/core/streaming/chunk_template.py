@@ -1,6 +1,6 @@
 """Reads chunks that differ only in their text, without parsing each one.
 
-An engine sends the same 300 bytes for every token, with only a few new ones in between. Once one
+An engine sends some 300 bytes for every token, and all but a few are the same each time. Once one
 such chunk has been parsed as JSON, later ones are compared with it. If only the text differs, only
 the text is read, and the chunk is created by copying.
 
@@ -205,7 +205,7 @@ class ModelCopier(Generic[M]):
     __slots__ = ("_extra", "_fields_set", "_kind", "_name", "_values")
 
     def __init__(self, model: M, name: str) -> None:
-        """Don't keep the model itself: a stream holds this as long as it runs."""
+        """Take what copies need from ``model``, without keeping it: a stream holds this as long as it runs."""
         self._kind, self._name = type(model), name
         self._values = {**model.__dict__, name: None}
         self._extra = model.__pydantic_extra__

@@ -10,7 +10,7 @@ from ..telemetry.resumed_usage import ResumedUsage
 
 STARTED_OVER: Final = 24
 """Characters equal to the reply's own beginning that prove a fresh start. A text that repeats itself
-(`_repeats`) proves nothing; with any other, so many don't match by chance."""
+(`_repeats`) proves nothing; in any other, so many don't match by chance."""
 
 SHORTEST_PROOF: Final = 4
 """A repeat of a shorter reply proves nothing, even as a whole: "No" may well be followed by "No"."""

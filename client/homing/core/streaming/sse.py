@@ -117,7 +117,7 @@ class EventDecoder:
 
     @property
     def between(self) -> bool:
-        """Whether the lines that `take` returned last begin between events, and the rest is within the limit."""
+        """Whether the lines that `take` returned last begin between events, and the incomplete rest isn't too long."""
         return not self._in_block and len(self._partial) <= self._max_line
 
     def decode(self, lines: bytes) -> list[Event]:
