@@ -1,4 +1,4 @@
-"""``client.chat.completions``: OpenAI's shape, so that code moves over by changing the import."""
+"""``client.chat.completions``: OpenAI's interface, so that existing code only needs a different import."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class AsyncChat:
 class AsyncCompletions:
     """``client.chat.completions``.
 
-    Every method takes OpenAI's parameters and SGLang's own (see `CompletionParams`), besides:
+    Every method takes OpenAI's and SGLang's parameters (see `CompletionParams`), and:
 
-    - ``extra_headers``, ``extra_query``, ``extra_body``: added to the request as they are;
+    - ``extra_headers``, ``extra_query``, ``extra_body``: added to the request unchanged;
     - ``timeout``: a `Timeout`, a number of seconds for the whole call, or None for no limit;
-    - ``max_response_bytes``: as the client's, for this call;
-    - ``affinity_key``: which replica to reach: equal keys reach the same one. Without it the key is
-      derived from the messages up to the first user message, so that a growing list keeps its
+    - ``max_response_bytes``: overrides the client's setting for this call;
+    - ``affinity_key``: selects the replica: calls with equal keys reach the same one. By default the key is
+      derived from the messages up to the first user message, so that a growing list stays on its
       replica; ``affinity="none"`` sends no key;
-    - ``resume``: what to do with a streamed reply that breaks; the client's setting if None.
+    - ``resume``: what to do with a streamed reply that breaks. Defaults to the client's setting.
 
-    Raises the errors of `homing.errors`: `ColdStartTimeout` when no replica came up, the
-    subclasses of `APIStatusError` for what the server refused, of `APIConnectionError` for what
-    broke.
+    Every method raises the errors of `homing.errors`: `ConfigurationError` for an invalid argument,
+    `ColdStartTimeout` if no replica became ready in time, a subclass of `APIStatusError` if the server rejects
+    the request, and a subclass of `APIConnectionError` if the connection fails.
     """
 
     def __init__(self, client: AsyncClient) -> None:
@@ -63,7 +63,7 @@ class AsyncCompletions:
 
     @property
     def with_raw_response(self) -> AsyncRawCompletions:
-        """The same methods, but returning status, headers and body beside the parsed answer."""
+        """``create``, but returning status, headers and body along with the parsed response."""
         return AsyncRawCompletions(self)
 
     @overload
@@ -136,7 +136,13 @@ class AsyncCompletions:
         extra_body: Mapping[str, Any] | None = None,
         **params: Unpack[CompletionParams],
     ) -> ChatCompletion | AsyncStream:
-        """Ask for a completion. With ``stream=True`` returns when the server has accepted the request."""
+        """Request a completion.
+
+        See the class for the arguments and errors.
+
+        Returns:
+            The completion, or with ``stream=True`` its stream, once the server has accepted the request.
+        """
         extra_headers, extra_query = as_secret_mapping(extra_headers), as_secret_mapping(extra_query)
         call = self._call(
             messages,
@@ -166,9 +172,18 @@ class AsyncCompletions:
         response_format: type[BaseModel] | ResponseFormat | NotGiven | None = NOT_GIVEN,
         **params: Unpack[StreamParams],
     ) -> AsyncChatStream:
-        """Stream typed events; a context manager and an iterator. Takes what `create` takes.
+        """Stream a completion as typed events.
 
-        The request goes out with the first event asked for.
+        The request is sent when the first event is requested; that is also when errors of the call are raised.
+
+        Args:
+            messages: As for `create`.
+            model: As for `create`.
+            response_format: As for `create`, or a pydantic model to parse the output with.
+            **params: As for `create`.
+
+        Returns:
+            A context manager and an iterator over events.
         """
         protect_secrets(params)
         call = self._call(messages, model, {**params, "response_format": response_format}, stream=True)
@@ -182,14 +197,22 @@ class AsyncCompletions:
         model: str | None = None,
         **params: Unpack[StreamParams],
     ) -> ParsedChatCompletion[Parsed]:
-        """Ask for structured output: the message's ``parsed`` is an instance of ``response_format``.
+        """Request structured output: the message's ``parsed`` is an instance of ``response_format``.
 
-        Takes what `create` takes. Raises besides `LengthFinishReasonError` when the output was cut by
-        the token limit, `ContentFilterFinishReasonError`, and `APIResponseValidationError` when the
-        model's text does not fit.
+        Args:
+            messages: As for `create`.
+            response_format: A pydantic model.
+            model: As for `create`.
+            **params: As for `create`.
+
+        Raises:
+            LengthFinishReasonError: The output was cut at the token limit.
+            ContentFilterFinishReasonError: The server withheld the content.
+            APIResponseValidationError: The model's text doesn't match ``response_format``.
+            HomingError: Any other error of `create`.
         """
         import_uninterrupted("homing.core.streaming.structured_output")
-        from ..core.streaming.structured_output import parse_completion  # few need it, and it builds models
+        from ..core.streaming.structured_output import parse_completion  # rarely needed, and builds pydantic models
 
         protect_secrets(params)
         check_model(response_format)

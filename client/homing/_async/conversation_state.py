@@ -1,4 +1,4 @@
-"""What has been said in a conversation, and the store that keeps it."""
+"""A conversation's history and settings, and the store that holds them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class AsyncConversationState:
-    """The lasting half of an `AsyncConversation`: turns and settings, in memory and in a store.
+    """The persistent half of an `AsyncConversation`: turns and settings, in memory and in a store.
 
-    What changes them holds the turn lock, and enters the store first.
+    Every change holds the turn lock and is written to the store first.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AsyncConversationState:
         self.totals = Totals()
         self._other = header.other
         self._own_key = own_key
-        # A key that no turn has used yet and nobody has chosen: placement may exchange it for another.
+        # A key that no turn has used yet and the caller didn't choose: placement may replace it.
         self._fresh = None if own_key else header.affinity_key
         self._transcript = transcript
         self._client = client
@@ -61,7 +61,7 @@ class AsyncConversationState:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """All messages, the system prompt first, as copies. What is trimmed from prompts is still here."""
+        """Copies of all messages, the system prompt first. Includes messages trimmed from prompts."""
         return self._known().messages
 
     @property
@@ -75,7 +75,15 @@ class AsyncConversationState:
         return self._known().system
 
     async def undo(self, n: int = 1) -> tuple[Turn, ...]:
-        """Take back the last ``n`` turns, in the store too, and return them."""
+        """Remove the last ``n`` turns, also from the store, and return them.
+
+        Raises:
+            ConfigurationError: ``n`` is not between 1 and the number of turns.
+            ConversationBusy: A turn is running, and ``on_busy`` is ``"raise"`` or waiting would deadlock.
+            DeadlineExceeded: The wait for a running turn took longer than ``Timeout.total``.
+            VersionConflict: The stored conversation has changed since it was loaded.
+            StoreError: The store fails.
+        """
         claim = AsyncTurnClaim()
         try:
             await self._begin_change(claim)
@@ -88,9 +96,16 @@ class AsyncConversationState:
         return undone
 
     async def save(self) -> None:
-        """Save what is not saved yet: a turn whose save had failed, `metadata`, a new affinity key.
+        """Save unsaved changes: a turn that could not be saved, `metadata`, a new affinity key.
 
-        Turns save themselves. Raises `VersionConflict`, and `StoreError` when the store fails again.
+        Turns are saved automatically.
+
+        Raises:
+            ConfigurationError: The conversation has no store.
+            ConversationBusy: As for `undo`.
+            DeadlineExceeded: As for `undo`.
+            VersionConflict: The stored conversation has changed since it was loaded.
+            StoreError: The store fails.
         """
         self._stored()
         claim = AsyncTurnClaim()
@@ -103,9 +118,16 @@ class AsyncConversationState:
             self._turn_lock.release(claim)
 
     async def reload(self) -> None:
-        """Take over the newest state from the store: after a `VersionConflict`, or to look before the first turn.
+        """Load the latest state from the store: after a `VersionConflict`, or to look before the first turn.
 
-        Turns that could not be saved are dropped. Raises `ConversationNotFound` when there is none.
+        Drops turns that could not be saved.
+
+        Raises:
+            ConversationNotFound: The store has no conversation with this id.
+            ConfigurationError: The conversation has no store, or a newer version of Homing wrote it.
+            ConversationBusy: As for `undo`.
+            DeadlineExceeded: As for `undo`.
+            StoreError: The store fails.
         """
         self._stored()
         claim = AsyncTurnClaim()
@@ -118,16 +140,16 @@ class AsyncConversationState:
             self._turn_lock.release(claim)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the conversation as plain data, ready for JSON. `from_dict` reads it back.
+        """Return the conversation as plain, JSON-serializable data. `from_dict` reads it back.
 
-        Like a store, it leaves out what is code or belongs to one process: the functions of tools
-        (what the model is told of them is kept), timeouts, extra headers. Give them again.
+        Like a store, it omits code and per-process settings: the functions of tools (their definitions
+        are kept), timeouts, extra headers. Pass these again.
         """
         turns = self._known().to_dict()["turns"]
         return {**self._header().to_dict(), "id": self.id, "turns": turns}
 
     def transcript(self) -> str:
-        """Return it for reading, as Markdown."""
+        """Return the conversation as Markdown."""
         return self._known().to_markdown()
 
     def _repr_markdown_(self) -> str:
@@ -143,7 +165,7 @@ class AsyncConversationState:
     # -- with the turn lock --------------------------------------------------------------------
 
     async def _begin_change(self, claim: AsyncTurnClaim) -> None:
-        """Wait for the turn lock, no longer than one of the client's calls may take in all."""
+        """Acquire the turn lock, waiting no longer than the client's ``Timeout.total``."""
         options = self._client._options
         total = options.timeout.total
         until = None if total is None else options.clock() + total
@@ -151,7 +173,7 @@ class AsyncConversationState:
         await self._record_dropped()
 
     async def _record_dropped(self) -> None:
-        """Let what had come of collected streams enter the history, before anything else does."""
+        """Record the partial replies of garbage-collected streams before anything else enters the history."""
         dropped = self._turn_lock.dropped
         while dropped:
             dropped[0]._conclude_dropped()
@@ -159,16 +181,17 @@ class AsyncConversationState:
             dropped.popleft()
 
     async def _save_quietly(self) -> None:
-        """Save what a collected stream has left; what cannot be saved now is saved with this object's next turn."""
+        """Save the turn of a garbage-collected stream. If that fails, this object's next turn saves it."""
         try:
             await run_to_completion(lambda: self._take_over(self._transcript.turns))
         except HomingError as failure:
             logger.warning("a stopped turn could not be saved: %s", failure)
 
     async def _open(self, *, fresh: bool) -> bool:
-        """Bring in the stored state where it is not known yet; return whether something was brought in.
+        """Load the stored state if it is not known yet; return whether anything was loaded.
 
-        ``fresh``: what is to come may build on whatever is the newest, and was not meant for a certain state.
+        ``fresh``: the next change may build on the latest state, whatever it is, because it doesn't target
+        a particular one.
         """
         archive = self._persistence
         if archive is None:
@@ -186,7 +209,7 @@ class AsyncConversationState:
         return await self._load()
 
     async def _load(self) -> bool:
-        """Take over what the store holds, in one step: what is known of the store and what stands here are one."""
+        """Load the stored state without interruption, so that the state here and its known version stay consistent."""
         return await defer_signals(self._load_now)
 
     async def _load_now(self) -> bool:
@@ -201,13 +224,13 @@ class AsyncConversationState:
             self.affinity_key = header.affinity_key
             self._fresh = None
         self.model = self.model or header.model
-        self.defaults = {**header.defaults, **self.defaults}  # what the program says today
+        self.defaults = {**header.defaults, **self.defaults}  # the program's current values win
         self.metadata = {**header.metadata, **self.metadata} if first else header.metadata
         self._other = header.other
         return True
 
     async def _record(self, turn: Turn, upto: int | None, reply: Reply[Any]) -> None:
-        """Let a turn enter: in the store first."""
+        """Add a turn, to the store first."""
         turns = self._transcript.with_turn(turn, upto=upto)
         try:
             await self._take_over(turns)
@@ -215,11 +238,11 @@ class AsyncConversationState:
             conflict.reply = reply
             raise
         except HomingError as error:
-            self._transcript.turns = turns  # ahead of the store; the next save makes up for it
+            self._transcript.turns = turns  # ahead of the store; the next save catches up
             raise _not_saved(error, reply) from error
 
     def _keep_key(self, key: str | None) -> None:
-        """Keep the key that a turn has used, unless it was changed meanwhile."""
+        """Keep the key that a turn used, unless the key was changed meanwhile."""
         if key is not None and self.affinity_key == self._fresh:
             self.affinity_key = key
         self._fresh = None
@@ -249,7 +272,7 @@ class AsyncConversationState:
         return self._transcript
 
     def _note_dropped(self) -> None:
-        """Look at what collected streams have left, where no turn runs that would do it."""
+        """Conclude garbage-collected streams, unless a running turn will."""
         claim = AsyncTurnClaim()
         try:
             if self._turn_lock.try_acquire(claim):

@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/client.py by scripts/unasync.py: edit that file, not this one.
-"""The client: settings, connections, and the ways to use them."""
+"""The client: settings, connections, and entry points."""
 
 from __future__ import annotations
 
@@ -44,45 +44,53 @@ if TYPE_CHECKING:
     from .conversation import Conversation
 
 HEALTH_TIMEOUT = 5.0
-"""Seconds. SGLang's /health takes at least one by construction; a server that needs five is not healthy."""
+"""Seconds. SGLang's /health takes at least one by design; a server that needs five is not healthy."""
 
 
 class ClientSettings(OptionChanges, total=False):
-    """What `Client.from_modal` passes on: the constructor's arguments but ``base_url``."""
+    """Settings that `Client.from_modal` forwards: the constructor's arguments except ``base_url``."""
 
     http_client: httpx.Client | None
 
 
 class Client:
-    """Talks to one OpenAI-compatible server, SGLang on Modal above all.
+    """A client for one OpenAI-compatible server, primarily SGLang on Modal.
 
-    - ``base_url``: with or without ``/v1``. Else ``HOMING_BASE_URL``, then ``OPENAI_BASE_URL``.
-    - ``api_key``: the engine's key, or a callable that returns it. Else ``HOMING_API_KEY``,
-      ``OPENAI_API_KEY``. None is fine: SGLang has none by default.
-    - ``proxy_token``: Modal's ``(id, secret)`` or ``"wk-….ws-…"``. Else ``MODAL_PROXY_TOKEN_ID`` and
-      ``MODAL_PROXY_TOKEN_SECRET``.
-    - ``model``: else ``HOMING_MODEL``, else the server is asked once.
-    - ``timeout``: a `Timeout`, or a number of seconds that caps each call.
-    - ``cold_start_timeout``: seconds to wait for a replica, 1200 because servers may take that long
-      to load; 0 not to wait.
-    - ``max_retries``: tries after passing failures of a warm server, 2; ``retry`` takes a whole `RetryPolicy`.
-      With 0, and ``cold_start_timeout=0``, nothing is tried again (what has begun is resumed: ``resume``).
-    - ``affinity``: ``"prefix"`` (the default: Modal's headers, a key of its own for each conversation,
-      and for loose calls one derived from how their messages begin), ``"none"``, or a strategy.
-    - ``placement``: ``"hash"`` (a random key for each new conversation, which the router hashes), or
-      ``"balanced"``: where a server names its replicas, a few keys are tried out before the first turn,
-      by ``GET /v1/models``, and one that leads to the least busy of them is taken.
-    - ``http_client``: your own httpx client, for proxies or certificates of your own. You close it.
-    - ``default_headers``, ``default_query``: sent with every request.
-    - ``max_response_bytes``: bytes of an answer, streamed or whole, after decompression: 256 MiB, which no
-      honest reply comes near; None for no limit. What is longer ends in `ResponseTooLarge`.
-    - ``resume``: ``"auto"`` (the default) goes on with a streamed reply that breaks after something was
-      shown, where server and model are known to do that; ``"never"`` raises; a `ResumeStyle` says how.
-    - ``hooks``: what to call when something happens.
+    Use one client for the whole program. The sync client is safe to share between threads, the async one
+    between the tasks of one event loop.
 
-    Use one client for the whole program. It is safe to share between threads, the async one between
-    the tasks of one event loop.
-    Raises `ConfigurationError` for settings that cannot work.
+    Args:
+        base_url: The server's URL, with or without ``/v1``. Defaults to ``HOMING_BASE_URL``, then
+            ``OPENAI_BASE_URL``.
+        api_key: The engine's key, or a callable that returns it. Defaults to ``HOMING_API_KEY``, then
+            ``OPENAI_API_KEY``. Optional, because SGLang requires no key by default.
+        model: The model's name. Defaults to ``HOMING_MODEL``; if that is unset, the client asks the server once.
+        proxy_token: Modal's ``(id, secret)`` or ``"wk-….ws-…"``. Defaults to ``MODAL_PROXY_TOKEN_ID`` and
+            ``MODAL_PROXY_TOKEN_SECRET``.
+        timeout: A `Timeout`, or a number of seconds that caps each call.
+        cold_start_timeout: Seconds to wait for a replica. Defaults to 1200, because servers may take that
+            long to load; 0 disables waiting.
+        max_retries: Retries after transient failures of a warm server. Defaults to 2. With 0 and
+            ``cold_start_timeout=0`` the client retries nothing, but still resumes broken streams (see ``resume``).
+        retry: A complete `RetryPolicy`.
+        affinity: ``"prefix"`` (the default), ``"none"``, or a strategy. ``"prefix"`` sends Modal's headers with
+            a separate key for each conversation; other calls use a key derived from their first messages.
+        placement: ``"hash"`` gives each new conversation a random key, which the router hashes. With
+            ``"balanced"``, if the server names its replicas, the client tries a few keys with
+            ``GET /v1/models`` before the first turn and picks one that leads to the least busy replica.
+        http_client: An httpx client to use instead, for custom proxies or certificates. The caller closes it.
+        default_headers: Headers to send with every request.
+        default_query: Query parameters to send with every request.
+        max_response_bytes: Maximum size of a response, streamed or not, in bytes after decompression. Defaults
+            to 256 MiB, far more than any legitimate reply; None disables the limit. A larger response raises
+            `ResponseTooLarge`.
+        resume: What to do when a streamed reply breaks after some of it was shown. ``"auto"`` (the default)
+            resumes it if the server and model are known to support that, ``"never"`` raises, and a
+            `ResumeStyle` specifies how to resume.
+        hooks: Callbacks for events such as retries and finished replies.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
     """
 
     def __init__(
@@ -127,7 +135,7 @@ class Client:
                 raise ConfigurationError(f"http_client must be an httpx.Client, got {type(http_client).__name__}")
             endpoint = _endpoint(options, http_client)
         except Exception as error:  # noqa: BLE001 - raised again
-            # A traceback with locals would show what was given, here and in what was called.
+            # A traceback with locals would show these arguments, both here and in the functions called.
             del base_url, api_key, proxy_token, default_headers, default_query
             raise error.with_traceback(None) from None
         self._owned = http_client is None
@@ -142,17 +150,25 @@ class Client:
         environment: str | None = None,
         **settings: Unpack[ClientSettings],
     ) -> Self:
-        """Return a client of a server deployed on Modal, found by its App and the ``name`` of its Server,
-        or of the class of an ``http_server``.
+        """Return a client for a server deployed on Modal.
 
-        Looks the URL up once, with Modal's API token; each call then needs what the server asks for:
-        ``proxy_token``, ``api_key``. ``environment`` is Modal's, its default if None; ``settings`` are the
-        constructor's. Raises `ConfigurationError` when modal is missing (``pip install 'homing[server]'``),
-        nobody is logged in or there is no such server, `APIConnectionError` when Modal does not answer.
+        Looks up the URL once, with Modal's API token. Each call then needs the credentials that the server
+        requires: ``proxy_token``, ``api_key``.
+
+        Args:
+            app: The name of the Modal App.
+            name: The name of its Server, or of the class of an ``http_server``.
+            environment: The Modal environment. None means Modal's default.
+            **settings: The constructor's arguments.
+
+        Raises:
+            ConfigurationError: modal is not installed (``pip install 'homing[server]'``), the user is not
+                logged in, or the server doesn't exist.
+            APIConnectionError: Modal does not respond.
         """
         from ..integrations.modal import server_url
 
-        given: Any = SecretMapping(settings)  # for a traceback that shows locals
+        given: Any = SecretMapping(settings)  # hides secrets in tracebacks that show locals
         del settings
         return cls(server_url(app, name, environment=environment), **given)
 
@@ -177,9 +193,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. A client passed as ``http_client`` stays open: it is yours.
+        """Close the connections.
 
-        Streams that were dropped instead of closed are settled: their turns are saved.
+        Also settles streams that were dropped without being closed, which saves their turns. A client passed
+        as ``http_client`` stays open; the caller owns it.
         """
         close_dropped(self._options.server_state.dropped)
         if self._owned:
@@ -193,15 +210,22 @@ class Client:
 
     @property
     def totals(self) -> Totals:
-        """Sums over all replies to this client's conversations."""
+        """Totals over all replies in this client's conversations."""
         return self._options.server_state.totals
 
     def with_options(self, **changes: Unpack[OptionChanges]) -> Self:
-        """Return a cheap copy with other settings, which shares connections and what is known of the server.
+        """Return a cheap copy with different settings.
 
-        What the server has handed to one caller (cookies, tokens, the model's name) stays with that caller: a
-        copy with another key, token, header or query has its own.
-        Takes the constructor's arguments except ``base_url`` and ``http_client``. Close only the original.
+        The copy shares the connections and everything learned about the server. State that the server issued
+        to one caller (cookies, tokens, the model's name) is not shared with a copy that has a different key,
+        token, header or query. Close only the original.
+
+        Args:
+            **changes: The constructor's arguments except ``base_url`` and ``http_client``. Headers and query
+                parameters are added to the existing ones. A credential of None keeps the existing one.
+
+        Raises:
+            ConfigurationError: A setting is invalid, or cannot be changed.
         """
         copy = object.__new__(type(self))
         copy._owned = False
@@ -209,7 +233,7 @@ class Client:
         try:
             options = endpoint.options.changed(**changes)
         except ConfigurationError as error:
-            del changes  # for a traceback that shows locals
+            del changes  # keeps secrets out of tracebacks that show locals
             raise error.with_traceback(None) from None
         copy._use(Endpoint(options, endpoint.http, endpoint.watched), self._turn_locks)
         return copy
@@ -237,12 +261,27 @@ class Client:
         metadata: Mapping[str, Any] | None = None,
         **defaults: Unpack[DefaultParams],
     ) -> Conversation:
-        """Begin a conversation, or continue the one that ``store`` holds under ``id``; see `Conversation`.
+        """Begin a conversation, or continue the one that ``store`` holds under ``id``.
 
-        ``defaults`` are parameters of every turn. With a ``store`` and an ``id`` nothing is read before it is
-        needed: `load_conversation` reads at once, and refuses an id that is not there.
+        With a ``store`` and an ``id``, the stored conversation is read when it is first needed.
+        `load_conversation` reads it immediately and fails if the id doesn't exist.
+
+        Args:
+            id: The conversation's id. Defaults to a random one.
+            system: The system prompt.
+            model: The model for this conversation. Defaults to the client's.
+            tools: Tools that the model may call: functions, `Tool` objects, or definitions as mappings.
+            on_busy: What to do when a turn begins while another is running; see `Conversation`.
+            affinity_key: Selects the replica. Defaults to a random key.
+            store: Where to save the conversation.
+            trim: Keeps prompts below a number of tokens.
+            metadata: The caller's own data, such as a title or an owner.
+            **defaults: Parameters for every turn.
+
+        Raises:
+            ConfigurationError: An argument is invalid.
         """
-        # Here, since stores, tools and trimming come with it: a client that only completes chats needs none of them.
+        # Imported here because it pulls in stores, tools and trimming, which plain chat completions don't need.
         import_uninterrupted(f"{__package__}.conversation")
         from .conversation import Conversation
 
@@ -274,9 +313,19 @@ class Client:
     ) -> Conversation:
         """Read a conversation from ``store``, to show its history or to continue it.
 
-        ``model``, ``tools`` and ``defaults`` take the place of the saved ones. Raises `ConversationNotFound`
-        when there is none, `StoreError` when the store fails, and `ConfigurationError` when a newer Homing
-        has written it.
+        Args:
+            id: The conversation's id.
+            store: The store that holds it.
+            model: Replaces the saved model.
+            tools: Replaces the saved tools.
+            on_busy: What to do when a turn begins while another is running; see `Conversation`.
+            trim: Keeps prompts below a number of tokens.
+            **defaults: Parameters for every turn. They override the saved ones.
+
+        Raises:
+            ConversationNotFound: The store has no conversation with this id.
+            StoreError: The store fails.
+            ConfigurationError: A newer version of Homing wrote the conversation, or an argument is invalid.
         """
         protect_secrets(defaults)
         conversation = self.conversation(
@@ -286,9 +335,10 @@ class Client:
         return conversation
 
     def health(self) -> bool:
-        """Say whether a replica is up and well, within 5 s and without waiting for one to start.
+        """Return whether a replica is up and healthy, without waiting for one to start.
 
-        Never raises. What may pass is asked about twice more: one replica that drains is no illness.
+        Takes at most 5 s. Never raises. Retries transient failures twice, because one draining replica
+        doesn't make the server unhealthy.
         """
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
         options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
@@ -299,9 +349,16 @@ class Client:
         return True
 
     def wait_until_ready(self, timeout: float | None = None) -> Ready:
-        """Wait until a replica answers, and start one by asking. Returns how long it took.
+        """Wait until a replica responds. The request itself makes the server start one.
 
-        ``timeout`` in seconds, else the client's ``cold_start_timeout``. Raises `ColdStartTimeout`.
+        Args:
+            timeout: Seconds to wait. Defaults to the client's ``cold_start_timeout``.
+
+        Returns:
+            How long it took, and how many requests.
+
+        Raises:
+            ColdStartTimeout: No replica became ready in time.
         """
         options = self._options if timeout is None else self._options.changed(cold_start_timeout=timeout)
         endpoint = Endpoint(options, self._endpoint.http, self._endpoint.watched)
@@ -329,7 +386,7 @@ class Client:
 
 
 class ProxiedClient(httpx.Client):
-    """httpx's own client, for what our transport does not cover."""
+    """httpx's own client, for connections that our transport doesn't support."""
 
     def __init__(self) -> None:
         super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=4.0))

@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/conversation.py by scripts/unasync.py: edit that file, not this one.
-"""Conversations: history, an affinity key of their own, one turn at a time."""
+"""Conversations: each has its own history and affinity key, and runs one turn at a time."""
 
 from __future__ import annotations
 
@@ -41,19 +41,33 @@ Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class Conversation(ConversationState):
-    """A conversation with the model: each turn comes home to the replica that holds its prefix.
+    """A conversation with the model. Each turn returns to the replica that has its prefix cached.
 
-    Made by ``client.conversation(...)``. A turn is a transaction: it enters the `history` when its
-    reply has ended. A failed turn leaves the history as it was (the error carries the partial text);
-    one that its caller stopped is kept and marked ``interrupted``.
+    Create one with ``client.conversation(...)``. A turn is a transaction: it enters the `history` when its
+    reply ends. A failed turn leaves the history unchanged; the error carries the partial text. A turn
+    that the caller stopped is kept and marked ``interrupted``.
 
-    With a ``store`` a turn is saved before its reply is returned, and before the last event of its
-    stream. What the store holds under this ``id`` is read when it is first needed, and continued:
-    its system prompt and affinity key stand. See docs/never-lose-a-turn.md.
+    With a ``store``, a turn is saved before its reply is returned, or before the last event of its
+    stream. See docs/never-lose-a-turn.md.
 
-    ``on_busy`` says what happens when a turn is begun while another runs: ``"wait"`` for it,
-    ``"raise"`` `ConversationBusy`, or ``"cancel"`` the running one, which is then kept as interrupted.
-    ``trim`` keeps prompts below a number of tokens. ``metadata`` is yours: a title, an owner.
+    Args:
+        client: The client that makes the requests.
+        id: The conversation's id. Defaults to a random one. If the ``store`` already holds a conversation
+            with this id, it is read when first needed and continued, with its own system prompt and affinity key.
+        system: The system prompt.
+        model: The model for this conversation. Defaults to the client's.
+        tools: Tools that the model may call: functions, `Tool` objects, or definitions as mappings.
+        on_busy: What to do when a turn begins while another is running: ``"wait"`` for it, ``"raise"``
+            `ConversationBusy`, or ``"cancel"`` the running turn, which is then kept as interrupted.
+        affinity_key: Selects the replica. Defaults to a random key.
+        defaults: Parameters for every turn.
+        store: Where to save the conversation.
+        trim: Keeps prompts below a number of tokens.
+        metadata: The caller's own data, such as a title or an owner.
+        transcript: The history to start with, in place of ``system``.
+
+    Raises:
+        ConfigurationError: An argument is invalid.
     """
 
     def __init__(
@@ -104,34 +118,61 @@ class Conversation(ConversationState):
     # -- turns ---------------------------------------------------------------------------------
 
     def send(self, content: Content, **params: Unpack[TurnParams]) -> Reply:
-        """Say ``content`` (text, or a list of parts) and return the whole reply.
+        """Send ``content`` and return the whole reply.
 
-        ``params`` are the model's parameters for this turn, and the call's own: ``timeout``, ``resume``,
-        ``extra_headers``, ``extra_query``, ``extra_body``. Type checkers know them (`TurnParams`); at run
-        time any other name is sent too, so that a newer server can be used to the full. Raises the errors of
-        `homing.errors`.
+        Args:
+            content: The user's message: text, or a list of content parts.
+            **params: The model's parameters for this turn, and options of the call: ``timeout``, ``resume``,
+                ``extra_headers``, ``extra_query``, ``extra_body``. `TurnParams` lists them for type checkers.
+                At run time, unknown names are sent too, so newer servers' parameters work.
+
+        Raises:
+            ConfigurationError: An argument is invalid.
+            ConversationBusy: Another turn is running, and ``on_busy`` is ``"raise"`` or waiting would deadlock.
+            ColdStartTimeout: No replica became ready in time.
+            APIError: The call failed; see its subclasses in `homing.errors`.
+            StoreError: The reply could not be saved. It is the error's ``reply``.
+            VersionConflict: The stored conversation has changed. The error's ``reply`` is in no history.
         """
         protect_secrets(params)
         return self._turn([user_message(content)], params, shows=False).reply()
 
     def stream(self, content: Content, **params: Unpack[TurnParams]) -> ReplyStream[None]:
-        """Say ``content`` and stream the reply: a context manager and an iterator over typed events,
-        ``.text`` over text only. The request goes out with the first item asked for."""
+        """Send ``content`` and stream the reply.
+
+        The request is sent when the first item is requested; that is also when the errors of `send` are raised.
+
+        Args:
+            content: The user's message: text, or a list of content parts.
+            **params: As for `send`.
+
+        Returns:
+            A context manager and an iterator over typed events. Its ``text`` iterates over the text only.
+        """
         protect_secrets(params)
         return self._turn([user_message(content)], params)
 
     def parse(
         self, content: Content, response_format: type[Parsed], *, repair: int = 0, **params: Unpack[ParseParams]
     ) -> Reply[Parsed]:
-        """Say ``content`` and return a reply whose ``parsed`` is a ``response_format``, a pydantic model.
+        """Send ``content`` and return a reply whose ``parsed`` is an instance of ``response_format``.
 
-        ``repair`` is how often a model whose answer does not fit is told so and asked again, 0 by default: a
-        server that binds its output to the schema needs it for validators only. The history keeps the
-        question and the answer that fits; ``usage`` adds up all requests.
+        If parsing fails, the turn is not recorded; the error carries the text as received. The history keeps
+        the question and the valid answer, without failed attempts. ``usage`` covers all requests.
 
-        Raises, all with the text as it came, and the turn is not recorded: `LengthFinishReasonError` when it
-        was cut at the token limit, `ContentFilterFinishReasonError`, `RefusalError`, and
-        `APIResponseValidationError` when it does not fit.
+        Args:
+            content: The user's message: text, or a list of content parts.
+            response_format: A pydantic model.
+            repair: How often to report an invalid answer to the model and ask again. A server that constrains
+                its output to the schema needs this only for validators.
+            **params: As for `send`, except ``response_format``.
+
+        Raises:
+            LengthFinishReasonError: The answer was cut at the token limit.
+            ContentFilterFinishReasonError: The server withheld the content.
+            RefusalError: The model refused.
+            APIResponseValidationError: The answer doesn't match ``response_format``.
+            HomingError: Any other error of `send`.
         """
         protect_secrets(params)
         check_count(repair, "repair", least=0)
@@ -146,17 +187,26 @@ class Conversation(ConversationState):
     def run(
         self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
     ) -> RunReply:
-        """Say ``content``, let the model call ``tools``, and return its answer. All of it is one turn.
+        """Send ``content``, let the model call ``tools``, and return its answer.
 
-        ``tools`` are functions (`Tool` says more about one), by default those of the conversation. A call
-        is run when its arguments fit the function's signature; otherwise the model is told what is wrong.
-        A tool that is a mapping has no function: its call is handed to you, in the reply's ``pending``, and
-        `submit` goes on with its result. ``params`` are the limits of the run (`RunParams`) and the model's
-        parameters, which hold for each round. A forced ``tool_choice`` holds for the first.
+        All of this is one turn. A call runs if its arguments match the function's signature; otherwise the
+        model receives an explanation. A failed run leaves the history unchanged; the error's ``messages``
+        hold the messages exchanged until then.
 
-        A run that fails leaves the history as it was; the error's ``messages`` hold what had been said. Raises
-        `MaxRoundsExceeded`, `ToolError` with ``on_tool_error="raise"``, `LengthFinishReasonError` and
-        `StreamInterrupted` when a call was cut, and the other errors of `homing.errors`.
+        Args:
+            content: The user's message: text, or a list of content parts.
+            tools: Functions, or `Tool` objects for more control. Defaults to the conversation's. A tool given
+                as a mapping has no function: its calls are returned in the reply's ``pending``, and `submit`
+                continues with their results.
+            **params: The limits of the run (`RunParams`), and the model's parameters for every round. A forced
+                ``tool_choice`` applies to the first round only.
+
+        Raises:
+            MaxRoundsExceeded: The model still called tools in the last round.
+            ToolError: A tool failed, and ``on_tool_error`` is ``"raise"``.
+            LengthFinishReasonError: A tool call was cut at the token limit.
+            StreamInterrupted: The reply broke off within a tool call.
+            HomingError: Any other error of `send`.
         """
         protect_secrets(params)
         return self._run(PendingTurn([user_message(content)]), tools, params, shows=False).reply()
@@ -164,58 +214,91 @@ class Conversation(ConversationState):
     def run_stream(
         self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
     ) -> RunStream:
-        """`run`, streamed: the events of each reply, ``round.started``, and ``tool.started``, ``tool.finished``
-        or ``tool.failed`` for each call."""
+        """Stream `run`: takes the same arguments, and raises the same errors during iteration.
+
+        Returns:
+            A stream of each reply's events, ``round.started`` for each round, and ``tool.started``,
+                ``tool.finished`` or ``tool.failed`` for each call.
+        """
         protect_secrets(params)
         return self._run(PendingTurn([user_message(content)]), tools, params)
 
     @property
     def pending_calls(self) -> list[ChatCompletionMessageToolCall]:
-        """The tool calls at the end of the history that wait for a result; see `submit`."""
+        """The tool calls at the end of the history that still need a result; see `submit`."""
         turn = self.turns[-1] if self.turns else None
         return [] if turn is None else as_tool_calls(pending_calls(turn.messages, turn.finish_reason))
 
     def submit(
         self, results: ToolResults, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
     ) -> RunReply:
-        """Give the results of the calls that the last reply waits for, and go on as `run` does.
+        """Submit the results of the last reply's pending tool calls, and continue as `run` does.
 
-        ``results``: by call id, or a list in the order of the calls; each is text, a pydantic model, what JSON
-        can carry, or an exception, of which the model is told. The turn that had stopped at the calls is
-        replaced by the longer one when the model has answered.
+        When the model has answered, the longer turn replaces the one that stopped at the calls.
+
+        Args:
+            results: A mapping from call ids, or a list in the order of the calls. Each result is text, a
+                pydantic model, a JSON-serializable value, or an exception to report to the model.
+            tools: As for `run`.
+            **params: As for `run`.
+
+        Raises:
+            ConfigurationError: No call is pending, or the results don't match the calls.
+            HomingError: Any other error of `run`.
         """
         return self._run(Submission(results=results), tools, params, shows=False).reply()
 
     def submit_stream(
         self, results: ToolResults, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
     ) -> RunStream:
-        """`submit`, streamed."""
+        """Stream `submit`: takes the same arguments, and yields the same events as `run_stream`."""
         return self._run(Submission(results=results), tools, params)
 
     def regenerate(self, **params: Unpack[TurnParams]) -> Reply:
-        """Ask again for the last reply (of the turn that runs now, if one does), which is replaced when
-        the new one has ended."""
+        """Ask for the last reply again.
+
+        The new reply replaces the old one when it ends. If a turn is running, this applies to that turn.
+
+        Args:
+            **params: As for `send`.
+
+        Raises:
+            ConfigurationError: The conversation has no turns yet.
+            HomingError: Any other error of `send`.
+        """
         return self._turn(None, params, shows=False, at=-1).reply()
 
     def stream_regenerate(self, **params: Unpack[TurnParams]) -> ReplyStream[None]:
-        """`regenerate`, streamed. Stopped early, what had come replaces the old reply."""
+        """Stream `regenerate`. If stopped early, the partial reply replaces the old one."""
         return self._turn(None, params, at=-1)
 
     def edit(self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]) -> Reply:
-        """Say something else in place of ``turn`` (its number, counted from 0 or from the end, or one of `turns`).
+        """Replace ``turn`` and everything after it with a new message and its reply.
 
-        That turn and all that followed are replaced when the new reply has ended; if it fails, they stay.
+        The replacement happens when the new reply ends. If it fails, the old turns stay.
+
+        Args:
+            turn: One of `turns`, or its index, counted from 0, or from the end if negative.
+            content: The new user message: text, or a list of content parts.
+            **params: As for `send`.
+
+        Raises:
+            ConfigurationError: The conversation has no such turn.
+            HomingError: Any other error of `send`.
         """
         protect_secrets(params)
         return self._turn([user_message(content)], params, shows=False, at=turn).reply()
 
     def stream_edit(self, turn: int | Turn, content: Content, **params: Unpack[TurnParams]) -> ReplyStream[None]:
-        """`edit`, streamed. Stopped early, what had come is kept in place of what was."""
+        """Stream `edit`. If stopped early, the partial reply replaces the old turns."""
         protect_secrets(params)
         return self._turn([user_message(content)], params, at=turn)
 
     def aside(self, content: Content, **params: Unpack[TurnParams]) -> Reply:
-        """Ask on this context, on the same replica, without recording it: a title, a summary."""
+        """Ask in this context, on the same replica, without recording the turn: for a title or a summary.
+
+        Takes the same arguments and raises the same errors as `send`.
+        """
         protect_secrets(params)
         return self._turn([user_message(content)], params, shows=False, record=False).reply()
 
@@ -230,11 +313,18 @@ class Conversation(ConversationState):
     def fork(
         self, n: int | None = None, *, affinity: Literal["inherit", "new"] = "inherit"
     ) -> Conversation | list[Conversation]:
-        """Return a conversation that goes its own way from here, or a list of ``n``.
+        """Return a conversation that diverges from this point, or a list of ``n``.
 
-        It inherits the affinity key, since the replica's cache serves both; of many parallel forks
-        only the first few do, so that they do not queue up on one replica. ``"new"`` gives new keys.
-        It has an id of its own, and is saved in the same store with its first turn, or by `save`.
+        Each fork has its own id. It is saved in the same store with its first turn, or by `save`.
+
+        Args:
+            n: How many forks to return, as a list. None returns a single conversation.
+            affinity: ``"inherit"`` keeps the affinity key, because the replica's cache serves both. If ``n`` is
+                large, only the first few forks inherit it, so that they don't queue on one replica. ``"new"``
+                gives every fork a new key.
+
+        Raises:
+            ConfigurationError: An argument is invalid, or the conversation has not been read from its store yet.
         """
         if affinity not in ("inherit", "new"):
             raise ConfigurationError(f"affinity must be 'inherit' or 'new', got {affinity!r}")
@@ -258,7 +348,7 @@ class Conversation(ConversationState):
         return forks[0] if n is None else forks
 
     def rekey(self) -> str:
-        """Take a new affinity key, so that the next turn may reach another replica; return it."""
+        """Switch to a new affinity key and return it. The next turn may reach another replica."""
         self.affinity_key = self._fresh = new_key()
         return self.affinity_key
 
@@ -272,9 +362,18 @@ class Conversation(ConversationState):
         store: AnyStore | None = None,
         trim: Trim | None = None,
     ) -> Conversation:
-        """Continue a saved conversation, on the replica it was on (its affinity key is kept).
+        """Continue a conversation saved with `to_dict`, on the same replica (it keeps its affinity key).
 
-        With a ``store`` it is saved there with its next turn, or by `save`, unless there is one of its id.
+        Args:
+            client: The client that makes the requests.
+            data: The result of `to_dict`.
+            on_busy: As for `Conversation`.
+            store: Where to save the conversation, with its next turn or by `save`. It must not hold a
+                conversation with the same id yet.
+            trim: As for `Conversation`.
+
+        Raises:
+            ConfigurationError: ``data`` is damaged, or a newer version of Homing wrote it.
         """
         transcript = Transcript.from_dict(data)
         header = ConversationSettings.from_dict(data)
@@ -323,7 +422,7 @@ class Conversation(ConversationState):
         )
 
     def _checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Refuse what the caller got wrong, before anything is sent or waited for."""
+        """Reject invalid parameters before sending or waiting for anything."""
         protect_secrets(params)
         check_turn({**self.defaults, **params})
         return dict(params)
@@ -348,5 +447,5 @@ class Conversation(ConversationState):
             **call_options,
         )
         request.conversation = self.id
-        response_format = turn.response_format  # and not the turn: it would hold itself alive
+        response_format = turn.response_format  # not the turn itself: the lambda would keep it alive
         return client._call(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)

@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/stream.py by scripts/unasync.py: edit that file, not this one.
-"""Streams as callers see them: context managers and iterators over what an exchange brings."""
+"""Streams as callers see them: context managers and iterators over the items of an exchange."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ T = TypeVar("T")
 
 
 class ItemStream(Generic[T]):
-    """What all streams share: iteration, early exit, cancellation.
+    """Base of all streams: iteration, early exit, cancellation.
 
-    Leaving the ``with`` block, or `close`, ends the call at once if it is still running: the
+    Leaving the ``with`` block, or calling `close`, ends a running call immediately: the
     connection closes and the engine stops generating. `cancel` does the same from any thread
-    or task; the iteration then just ends.
+    or task, and ends the iteration without an error.
     """
 
     _mode: Mode = "chunks"
-    _ended = True  # also where the constructor has failed: `__del__` looks at it
+    _ended = True  # also when the constructor failed: `__del__` reads it
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        # Made one by one as they are asked for: a read may bring a thousand, and so many objects at
-        # once keep the garbage collector busy.
+        # Created lazily, one at a time: a read may contain a thousand items, and creating that many objects
+        # at once keeps the garbage collector busy.
         self._items: Iterator[Item] = iter(())
         self._ended = False
         self._left_behind = False
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
-        """What has begun is the parent's: it alone reads it, ends it and records it."""
+        """Leave a call that has begun to the parent: only the parent reads, ends and records it."""
         if not self._ended and self._call.begun:
             self._ended = self._left_behind = True
             self._items = iter(())
@@ -95,38 +95,38 @@ class ItemStream(Generic[T]):
         return True
 
     def _next_batch(self) -> Any:
-        # Hands on what the exchange returns, which is awaited above: a coroutine less for each token.
+        # Returns the exchange's awaitable, which the caller awaits: saves one coroutine per token.
         return self._call.next_batch()
 
     def _replaces(self, error: APIError) -> bool:
-        """Tell whether the exchange that has failed has been replaced by another, which may do better."""
+        """Return whether another exchange has replaced the failed one, so that reading can continue."""
         return False
 
     def _settle(self, error: BaseException | None) -> None:
-        """Called once, when the call has ended in whatever way."""
+        """Called once, when the call has ended for any reason."""
 
     @property
     def response(self) -> httpx.Response | None:
-        """The HTTP response, None until there is one."""
+        """The HTTP response, or None before it arrives."""
         return self._call.response
 
     @property
     def cancelled(self) -> bool:
-        """Whether the caller ended the stream before its end."""
+        """Whether the caller ended the stream early."""
         return self._call.stopped
 
     @property
     def resumes(self) -> int:
-        """How often the stream broke and went on where it was, in another request."""
+        """How often the stream broke and was resumed in another request."""
         return self._call.budget.resumes
 
     def cancel(self) -> None:
-        """End the call at once, from any thread or task. What had come stays readable."""
+        """End the call immediately, from any thread or task. Content received so far stays readable."""
         if not self._ended:
             self._call.stop()
 
     def close(self) -> None:
-        """End the call at once if it still runs, and free its connection."""
+        """End the call immediately if it is still running, and release its connection."""
         if self._ended:
             return
         self._ended = True
@@ -138,7 +138,7 @@ class ItemStream(Generic[T]):
 
 
     def _settle_dropped(self) -> None:
-        """Called once, when the stream had been collected before its end, by whoever uses the client next."""
+        """Called once by the client's next user, if the stream was garbage-collected before its end."""
         self._call.close()
 
     def __del__(self) -> None:
@@ -148,7 +148,7 @@ class ItemStream(Generic[T]):
 
 
 class Stream(ItemStream[ChatCompletionChunk]):
-    """The chunks of ``create(stream=True)``, as they came over the wire."""
+    """The chunks of ``create(stream=True)``, as received."""
 
     def open(self) -> Self:
         """Send the request and wait until the server has accepted it."""
@@ -159,8 +159,8 @@ class Stream(ItemStream[ChatCompletionChunk]):
 class ChatStream(ItemStream[StreamEvent]):
     """The typed events of ``chat.completions.stream(...)``.
 
-    The request goes out with the first event asked for, so that the wait for a cold server
-    shows up as `Waiting` events.
+    The request is sent when the first event is requested, so that waiting for a cold server
+    is reported as `Waiting` events.
     """
 
     _mode: Mode = "events"
@@ -176,7 +176,7 @@ class ChatStream(ItemStream[StreamEvent]):
 
     @property
     def current_completion_snapshot(self) -> ChatCompletion:
-        """The completion as far as it has come."""
+        """The completion received so far."""
         return self._call.accumulator.completion
 
     def until_done(self) -> Self:
@@ -186,10 +186,13 @@ class ChatStream(ItemStream[StreamEvent]):
         return self
 
     def get_final_completion(self) -> ChatCompletion:
-        """Read to the end and return the whole completion, parsed when a ``response_format`` was given.
+        """Read to the end and return the whole completion, parsed if ``response_format`` is a pydantic model.
 
-        Raises what parsing raises: `LengthFinishReasonError`, `ContentFilterFinishReasonError`,
-        `APIResponseValidationError`.
+        Raises:
+            APIError: The stream failed, or was stopped before its end.
+            LengthFinishReasonError: The output to parse was cut at the token limit.
+            ContentFilterFinishReasonError: The server withheld the output to parse.
+            APIResponseValidationError: The model's text doesn't match ``response_format``.
         """
         self.until_done()
         if self.cancelled:
@@ -201,19 +204,22 @@ class ChatStream(ItemStream[StreamEvent]):
         if self._response_format is None:
             return completion
         import_uninterrupted("homing.core.streaming.structured_output")
-        from ..core.streaming.structured_output import parse_completion  # few need it, and it builds models
+        from ..core.streaming.structured_output import parse_completion  # rarely needed, and builds pydantic models
 
         parsed: ParsedChatCompletion[Any] = parse_completion(completion, self._response_format)
         return parsed
 
     def get_final_text(self) -> str:
-        """Read to the end and return the visible text of the first choice."""
+        """Read to the end and return the visible text of the first choice.
+
+        Raises the errors of `get_final_completion`.
+        """
         completion = self.get_final_completion()
         return (completion.choices[0].message.content or "") if completion.choices else ""
 
 
 class TextIterator:
-    """Iterates over a stream's text only."""
+    """An iterator over a stream's text only."""
 
     __slots__ = ("_stream",)
 
