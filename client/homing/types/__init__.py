@@ -1,8 +1,8 @@
-"""Everything that travels: request dictionaries, answer models, stream events.
+"""Types for data on the wire: request dictionaries, response models, stream events.
 
-Names are openai-python's where the meaning is the same. Nothing is imported until a
-name is used (PEP 562): the answer models need pydantic, which a program that only does
-``import homing`` should not pay for.
+Names match openai-python's where the meaning is the same. Each name is imported when it is
+first used (PEP 562), because the response models need pydantic, and a program that only does
+``import homing`` should not pay for that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One piece of a streamed answer."""
+"""One chunk of a streamed response."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .wire import NullMeans, WireModel
 
 
 class ChoiceDeltaToolCallFunction(WireModel):
-    """A piece of a function call. The name comes once, the arguments bit by bit."""
+    """A piece of a function call. The name arrives once, the arguments in pieces."""
 
     name: str | None = None
     arguments: str | None = None
 
 
 class ChoiceDeltaToolCall(WireModel):
-    """A piece of a tool call. ``index`` says of which one; some servers leave it out."""
+    """A piece of a tool call. ``index`` identifies the call; some servers omit it."""
 
     index: int | None = None
     id: str | None = None
@@ -29,7 +29,7 @@ class ChoiceDeltaToolCall(WireModel):
 
 
 class ChoiceDelta(WireModel):
-    """What one chunk adds to a choice. ``function_call`` is the form before there were tools."""
+    """What one chunk adds to a choice. ``function_call`` is the form that predates tools."""
 
     role: str | None = None
     content: str | None = None
@@ -45,7 +45,7 @@ class ChoiceDelta(WireModel):
 
 
 class ChunkChoice(WireModel):
-    """What one chunk says about one of ``n`` choices. ``matched_stop`` is SGLang's."""
+    """One chunk's update of one of ``n`` choices. ``matched_stop`` is SGLang's."""
 
     index: Annotated[int, NullMeans(int)] = 0
     delta: Annotated[ChoiceDelta, NullMeans(ChoiceDelta)] = Field(default_factory=ChoiceDelta)

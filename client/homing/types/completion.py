@@ -1,4 +1,4 @@
-"""A whole answer to ``POST /v1/chat/completions``."""
+"""A complete response to ``POST /v1/chat/completions``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .usage import CompletionUsage
 from .wire import NullMeans, WireModel
 
 INTERRUPTED: Final = "interrupted"
-"""``finish_reason`` of a turn that its caller stopped."""
+"""``finish_reason`` of a turn that the caller stopped."""
 
 
 class Function(WireModel):
-    """Which function to call, and with what.
+    """The function to call, and its arguments.
 
-    ``arguments`` is the model's own text. It is meant to be a JSON object, but nothing
-    guarantees that: validate before use.
+    ``arguments`` is the model's raw text. It should be a JSON object, but nothing
+    guarantees that: validate it before use.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Function(WireModel):
 
 
 class ChatCompletionMessageToolCall(WireModel):
-    """One finished tool call."""
+    """One complete tool call."""
 
     id: Annotated[str, NullMeans(str)] = ""
     type: Literal["function"] = "function"
@@ -34,7 +34,7 @@ class ChatCompletionMessageToolCall(WireModel):
 
 
 class AnnotationURLCitation(WireModel):
-    """A page that the answer rests on, and the characters of the answer that do."""
+    """A web page cited as a source, and the range of characters in the answer that cite it."""
 
     url: str
     title: str = ""
@@ -43,7 +43,7 @@ class AnnotationURLCitation(WireModel):
 
 
 class Annotation(WireModel):
-    """Something that a server which searches says about its answer."""
+    """An annotation that a server with web search adds to its answer."""
 
     type: str = "url_citation"
     url_citation: AnnotationURLCitation | None = None
@@ -61,10 +61,10 @@ class ChatCompletionAudio(WireModel):
 class ChatCompletionMessage(WireModel):
     """The assistant's message.
 
-    ``unfinished_tool_calls`` holds calls that a broken or cut stream left half written.
-    They are kept for inspection, never in ``tool_calls`` and never in ``model_dump()``,
+    ``unfinished_tool_calls`` holds calls that a broken or cut stream left incomplete.
+    They are for inspection only, and never appear in ``tool_calls`` or ``model_dump()``,
     so that they are neither executed (ANOLISA#2209) nor sent back (vercel/ai#10638).
-    ``function_call`` is the form that older servers answer to ``functions=``.
+    ``function_call`` is the older form, used by servers that respond to ``functions=``.
     """
 
     role: Annotated[str, NullMeans(lambda: "assistant")] = "assistant"
@@ -79,9 +79,9 @@ class ChatCompletionMessage(WireModel):
 
     @property
     def reasoning(self) -> str | None:
-        """What the model thought before it answered, or None.
+        """The model's reasoning before its answer, or None.
 
-        SGLang names it ``reasoning_content``, others ``reasoning`` (strands#2354).
+        SGLang names it ``reasoning_content``, other servers ``reasoning`` (strands#2354).
         """
         return self.reasoning_content or reasoning_in(self.__pydantic_extra__)
 
@@ -90,8 +90,8 @@ class Choice(WireModel):
     """One of ``n`` answers.
 
     ``finish_reason`` is ``stop``, ``length``, ``tool_calls``, ``content_filter``,
-    ``function_call`` or SGLang's ``abort``; Homing adds ``interrupted``. None: not finished.
-    ``matched_stop`` (SGLang) is the token id or the string that stopped it.
+    ``function_call`` or SGLang's ``abort``; Homing adds ``interrupted``. None means not finished.
+    ``matched_stop`` (SGLang) is the token id or the string that ended the reply.
     """
 
     index: Annotated[int, NullMeans(int)] = 0
@@ -102,10 +102,10 @@ class Choice(WireModel):
 
 
 class ChatCompletion(WireModel):
-    """A whole answer. ``created`` is in Unix seconds.
+    """A complete response. ``created`` is in Unix seconds.
 
-    ``metadata`` and ``sglext`` are SGLang's: the version of the weights, and details that
-    were asked for with ``return_…`` parameters.
+    ``metadata`` and ``sglext`` are SGLang's: the version of the weights, and details
+    requested with ``return_…`` parameters.
     """
 
     id: Annotated[str, NullMeans(str)] = ""
@@ -122,7 +122,7 @@ class ChatCompletion(WireModel):
 
 
 def reasoning_in(extra: dict[str, Any] | None) -> str | None:
-    """Return the text under ``reasoning`` among fields that a model does not declare."""
+    """Return the text under ``reasoning`` among a model's undeclared fields."""
     if not extra:
         return None
     text = extra.get("reasoning")

@@ -1,4 +1,4 @@
-"""What a stream yields. Tell events apart by ``event.type`` or by class.
+"""The events that a stream yields. Distinguish them by ``event.type`` or by class.
 
 ::
 
@@ -6,9 +6,8 @@
         if event.type == "content.delta":
             print(event.delta, end="")
 
-``index`` is the choice that an event belongs to (always 0 unless ``n`` was set), except in
-tool call events, where it is the number of the tool call, as in openai-python, and the
-choice is ``choice_index``.
+``index`` is the index of the event's choice (always 0 unless ``n`` was set). In tool call
+events, as in openai-python, ``index`` is the index of the tool call, and ``choice_index`` that of the choice.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ChunkEvent:
-    """A chunk came; always the first event that a chunk gives rise to."""
+    """A chunk arrived. Always the first of a chunk's events."""
 
     type: ClassVar[Literal["chunk"]] = "chunk"
     chunk: ChatCompletionChunk
@@ -38,7 +37,7 @@ class ChunkEvent:
 class _TextSoFar:
     """A piece of growing text.
 
-    The text so far is joined only when asked for: a copy in each event would make a
+    The text so far is joined only on request: a copy in every event would make a
     stream quadratic in its length.
     """
 
@@ -62,10 +61,10 @@ class ContentDelta(_TextSoFar):
 
 @dataclass(slots=True)
 class ContentDone:
-    """The visible answer is whole.
+    """The visible answer is complete.
 
-    ``parsed`` is the content as the requested ``response_format``, or None when none was
-    requested or the content does not fit it (the final completion says why).
+    ``parsed`` is the content as an instance of the requested ``response_format``. It is None if
+    none was requested, or if the content doesn't match it; reading the final completion then raises the reason.
     """
 
     type: ClassVar[Literal["content.done"]] = "content.done"
@@ -83,7 +82,7 @@ class ReasoningDelta(_TextSoFar):
 
 @dataclass(slots=True)
 class ReasoningDone:
-    """The reasoning is whole. Comes with the end of the choice, as later pieces are possible."""
+    """The reasoning is complete. Sent at the end of the choice, because later pieces are possible until then."""
 
     type: ClassVar[Literal["reasoning.done"]] = "reasoning.done"
     reasoning: str
@@ -99,7 +98,7 @@ class RefusalDelta(_TextSoFar):
 
 @dataclass(slots=True)
 class RefusalDone:
-    """The refusal is whole."""
+    """The refusal is complete."""
 
     type: ClassVar[Literal["refusal.done"]] = "refusal.done"
     refusal: str
@@ -108,7 +107,7 @@ class RefusalDone:
 
 @dataclass(slots=True)
 class _LogprobsSoFar:
-    """Log probabilities of the tokens in one chunk; the list so far is copied only when asked for."""
+    """Log probabilities of the tokens in one chunk. The list so far is copied only on request."""
 
     index: int = 0
     _tokens: list[ChatCompletionTokenLogprob] = field(default_factory=list, repr=False, compare=False)
@@ -156,7 +155,7 @@ class LogprobsRefusalDone:
 
 @dataclass(slots=True)
 class ToolCallArgumentsDelta:
-    """A piece of a tool call's arguments. The first one, with the name, is often empty."""
+    """A piece of a tool call's arguments. The first piece, which has the name, is often empty."""
 
     type: ClassVar[Literal["tool_calls.function.arguments.delta"]] = "tool_calls.function.arguments.delta"
     name: str
@@ -174,9 +173,9 @@ class ToolCallArgumentsDelta:
 
 @dataclass(slots=True)
 class ToolCallArgumentsDone:
-    """A tool call is whole. Never sent for one that was cut (command-code#785).
+    """A tool call is complete. Never sent for a call that was cut (command-code#785).
 
-    ``parsed_arguments`` is the JSON value, None when the model's text is not JSON.
+    ``parsed_arguments`` is the JSON value, or None if the model's text is not JSON.
     """
 
     type: ClassVar[Literal["tool_calls.function.arguments.done"]] = "tool_calls.function.arguments.done"
@@ -190,7 +189,7 @@ class ToolCallArgumentsDone:
 
 @dataclass(slots=True)
 class UsageEvent:
-    """The server reported token counts. A report, not an end: some do so with every chunk."""
+    """The server reported token counts. This doesn't end the stream: some servers report with every chunk."""
 
     type: ClassVar[Literal["usage"]] = "usage"
     usage: CompletionUsage
@@ -198,10 +197,10 @@ class UsageEvent:
 
 @dataclass(slots=True)
 class Waiting:
-    """The server is not ready yet, and this call waits for it.
+    """The server is not ready yet, and this call is waiting for it.
 
-    ``elapsed`` seconds waited so far of ``deadline``, ``attempt`` requests sent, the next
-    one in ``next_in`` seconds; ``cause`` is what the last one met (an error or a status).
+    The call has waited ``elapsed`` of at most ``deadline`` seconds and sent ``attempt`` requests. The next
+    request follows in ``next_in`` seconds. ``cause`` is the outcome of the last one (an error or a status).
     """
 
     type: ClassVar[Literal["waiting"]] = "waiting"
@@ -214,8 +213,9 @@ class Waiting:
 
 @dataclass(slots=True)
 class Resumed:
-    """The connection broke and the reply goes on where it was: after ``at`` characters of
-    visible text, in the ``attempt``-th request of this turn.
+    """The connection broke, and the reply resumes where it stopped.
+
+    It resumes after ``at`` characters of visible text, in the ``attempt``-th request of this turn.
     """
 
     type: ClassVar[Literal["resumed"]] = "resumed"
@@ -225,7 +225,7 @@ class Resumed:
 
 @dataclass(slots=True)
 class Finished:
-    """The last event. ``finish_reason`` is the first choice's, None if the server gave none."""
+    """The last event. ``finish_reason`` is the first choice's, or None if the server sent none."""
 
     type: ClassVar[Literal["finished"]] = "finished"
     finish_reason: str | None

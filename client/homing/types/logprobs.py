@@ -10,9 +10,9 @@ from .wire import NullMeans, WireModel
 
 
 class TopLogprob(WireModel):
-    """One of the likeliest tokens at a position.
+    """One of the most likely tokens at a position.
 
-    ``logprob`` is None where the server sent null: SGLang writes an infinite value so.
+    ``logprob`` is None if the server sent null, which is how SGLang encodes an infinite value.
     """
 
     token: str = ""
@@ -21,7 +21,7 @@ class TopLogprob(WireModel):
 
 
 class ChatCompletionTokenLogprob(WireModel):
-    """One generated token. ``logprob`` may be None, see :class:`TopLogprob`."""
+    """One generated token. ``logprob`` may be None; see `TopLogprob`."""
 
     token: str = ""
     bytes: list[int] | None = None

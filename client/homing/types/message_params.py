@@ -1,4 +1,4 @@
-"""The messages of a request, for type checkers: plain dictionaries at run time, openai-python's names."""
+"""Types of a request's messages, with openai-python's names. At run time they are plain dictionaries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ChatCompletionContentPartTextParam(TypedDict, total=False):
 
 
 class ImageURL(TypedDict, total=False):
-    """Where an image is: ``https://…`` or ``data:image/png;base64,…``."""
+    """The URL of an image: ``https://…`` or ``data:image/png;base64,…``."""
 
     url: Required[str]
     detail: Literal["auto", "low", "high", "original"]
@@ -39,20 +39,20 @@ class InputAudio(TypedDict, total=False):
 
 
 class ChatCompletionContentPartInputAudioParam(TypedDict, total=False):
-    """Audio in the message itself."""
+    """Audio embedded in the message."""
 
     type: Required[Literal["input_audio"]]
     input_audio: Required[InputAudio]
 
 
 class MediaURL(TypedDict, total=False):
-    """Where audio or video is."""
+    """The URL of audio or video."""
 
     url: Required[str]
 
 
 class ChatCompletionContentPartAudioURLParam(TypedDict, total=False):
-    """Audio to be fetched by the server (SGLang)."""
+    """Audio that the server fetches (SGLang)."""
 
     type: Required[Literal["audio_url"]]
     audio_url: Required[MediaURL]
@@ -74,7 +74,7 @@ class FileFile(TypedDict, total=False):
 
 
 class File(TypedDict, total=False):
-    """A file (not read by SGLang)."""
+    """A file (not supported by SGLang)."""
 
     type: Required[Literal["file"]]
     file: Required[FileFile]
@@ -101,7 +101,7 @@ ContentArrayOfContentPart: TypeAlias = ChatCompletionContentPartTextParam | Chat
 
 
 class ChatCompletionSystemMessageParam(TypedDict, total=False):
-    """Instructions that hold for the whole conversation."""
+    """Instructions for the whole conversation."""
 
     role: Required[Literal["system"]]
     content: Required[str | Iterable[ChatCompletionContentPartTextParam]]
@@ -109,7 +109,7 @@ class ChatCompletionSystemMessageParam(TypedDict, total=False):
 
 
 class ChatCompletionDeveloperMessageParam(TypedDict, total=False):
-    """OpenAI's newer name for a system message; SGLang takes both."""
+    """OpenAI's newer name for a system message; SGLang accepts both."""
 
     role: Required[Literal["developer"]]
     content: Required[str | Iterable[ChatCompletionContentPartTextParam]]
@@ -117,7 +117,7 @@ class ChatCompletionDeveloperMessageParam(TypedDict, total=False):
 
 
 class ChatCompletionUserMessageParam(TypedDict, total=False):
-    """What the user says."""
+    """A message from the user."""
 
     role: Required[Literal["user"]]
     content: Required[str | Iterable[ChatCompletionContentPartParam]]
@@ -140,7 +140,7 @@ class ChatCompletionMessageToolCallParam(TypedDict, total=False):
 
 
 class ChatCompletionAssistantMessageParam(TypedDict, total=False):
-    """What the model said. ``content`` is required unless there are ``tool_calls``."""
+    """A message from the model. ``content`` is required unless there are ``tool_calls``."""
 
     role: Required[Literal["assistant"]]
     content: str | Iterable[ContentArrayOfContentPart] | None
@@ -148,7 +148,7 @@ class ChatCompletionAssistantMessageParam(TypedDict, total=False):
     refusal: str | None
     tool_calls: Iterable[ChatCompletionMessageToolCallParam]
     function_call: FunctionCall | None
-    # SGLang: earlier reasoning, for templates that keep it.
+    # SGLang: earlier reasoning, for chat templates that keep it.
     reasoning_content: str | None
 
 
@@ -161,7 +161,7 @@ class ChatCompletionToolMessageParam(TypedDict, total=False):
 
 
 class ChatCompletionFunctionMessageParam(TypedDict, total=False):
-    """The result of a function call in OpenAI's first, deprecated form."""
+    """The result of a function call in OpenAI's original, deprecated form."""
 
     role: Required[Literal["function"]]
     content: Required[str | None]

@@ -1,4 +1,4 @@
-"""Answers to ``GET /v1/models``."""
+"""Response models of ``GET /v1/models``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Model(WireModel):
 
 
 class ModelList(WireModel):
-    """All served models. Iterating it gives :class:`Model` objects, as in openai-python."""
+    """All served models. Iterating yields `Model` objects, as in openai-python."""
 
     object: str | None = "list"
     data: list[Model] = Field(...)

@@ -1,4 +1,4 @@
-"""The value of an argument that was not given, where None means something."""
+"""The default of arguments for which None has a meaning of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What goes into a request beside its messages: tools and sampling parameters, for type checkers.
+"""Types of a request's fields other than its messages: tools and sampling parameters.
 
-Plain dictionaries at run time; nothing here is validated by Homing, so that a server newer
-than this file can be used to the full. Names are openai-python's, SGLang's own fields are
+At run time they are plain dictionaries. Homing validates none of this, so that all parameters of
+a server newer than this file work. Names are openai-python's; SGLang's own fields are
 those of its ``ChatCompletionRequest`` (sglang 0.5.23, ``entrypoints/openai/protocol.py``).
 """
 
@@ -33,14 +33,14 @@ class FunctionDefinition(TypedDict, total=False):
 
 
 class ChatCompletionToolParam(TypedDict, total=False):
-    """A tool."""
+    """A tool definition."""
 
     type: Required[Literal["function"]]
     function: Required[FunctionDefinition]
 
 
 class NamedFunction(TypedDict, total=False):
-    """A function by its name."""
+    """A reference to a function by name."""
 
     name: Required[str]
 
@@ -56,7 +56,7 @@ ChatCompletionToolChoiceOptionParam: TypeAlias = (
     Literal["none", "auto", "required"] | ChatCompletionNamedToolChoiceParam
 )
 
-# ---- how to answer ------------------------------------------------------------------------
+# ---- response format ------------------------------------------------------------------------
 
 
 class ResponseFormatText(TypedDict, total=False):
@@ -81,14 +81,14 @@ class JSONSchema(TypedDict, total=False):
 
 
 class ResponseFormatJSONSchema(TypedDict, total=False):
-    """JSON after a schema."""
+    """JSON that follows a schema."""
 
     type: Required[Literal["json_schema"]]
     json_schema: Required[JSONSchema]
 
 
 class ResponseFormatStructuralTag(TypedDict, total=False):
-    """SGLang: free text with schema-bound parts between given tags."""
+    """SGLang: free text in which the parts between given tags follow schemas."""
 
     type: Required[Literal["structural_tag"]]
     structures: Sequence[Mapping[str, Any]]
@@ -102,7 +102,7 @@ ResponseFormat: TypeAlias = (
 
 
 class ChatCompletionStreamOptionsParam(TypedDict, total=False):
-    """``continuous_usage_stats`` (SGLang, vLLM) puts a usage report on every chunk."""
+    """Options of a stream. ``continuous_usage_stats`` (SGLang, vLLM) adds a usage report to every chunk."""
 
     include_usage: bool
     include_obfuscation: bool
@@ -113,28 +113,28 @@ ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high",
 
 
 class ReasoningParam(TypedDict, total=False):
-    """SGLang: the other spelling of ``reasoning_effort``."""
+    """SGLang: an alternative spelling of ``reasoning_effort``."""
 
     effort: ReasoningEffort | None
     enabled: bool | None
 
 
 class AudioParam(TypedDict, total=False):
-    """How spoken answers sound."""
+    """Voice and format of spoken answers."""
 
     voice: Required[str | Mapping[str, str]]
     format: Required[str]
 
 
 class PredictionParam(TypedDict, total=False):
-    """Text that much of the answer will repeat, such as a file that is being edited."""
+    """Text that most of the answer will repeat, such as a file being edited."""
 
     type: Required[Literal["content"]]
     content: Required[str | Iterable[Mapping[str, str]]]
 
 
 class ReplyParams(TypedDict, total=False):
-    """What shapes one reply, whoever makes its prompt and says which tools there are."""
+    """Parameters of a single reply, independent of its prompt and the available tools."""
 
     # OpenAI's.
     audio: AudioParam | None
@@ -165,7 +165,7 @@ class ReplyParams(TypedDict, total=False):
     verbosity: Literal["low", "medium", "high"] | None
     web_search_options: Mapping[str, Any] | None
 
-    # SGLang, sampling. ``regex`` and ``ebnf`` bind the output to a grammar.
+    # SGLang, sampling. ``regex`` and ``ebnf`` constrain the output to a grammar.
     top_k: int | None
     min_p: float | None
     min_tokens: int | None
@@ -189,8 +189,8 @@ class ReplyParams(TypedDict, total=False):
     thinking: Any | None
     task: str | None
 
-    # SGLang, identity and routing. ``rid`` becomes the answer's id and must be unique among
-    # running requests; ``cache_salt`` and ``extra_key`` give a prefix cache of one's own.
+    # SGLang, identity and routing. ``rid`` becomes the response's id and must be unique among
+    # running requests; ``cache_salt`` and ``extra_key`` select a separate prefix cache.
     rid: str | None
     extra_key: str | None
     cache_salt: str | None
@@ -205,7 +205,7 @@ class ReplyParams(TypedDict, total=False):
     bootstrap_port: int | None
     bootstrap_room: int | None
 
-    # SGLang, what to return besides the text.
+    # SGLang, what to return in addition to the text.
     return_cached_tokens_details: bool
     return_spec_tokens_details: bool
     return_hidden_states: bool | Literal["last"]
@@ -231,7 +231,7 @@ class ReplyParams(TypedDict, total=False):
 
 
 class GenerationParams(ReplyParams, total=False):
-    """Every request field but ``messages``, ``model``, ``stream`` and ``response_format``."""
+    """All request fields except ``messages``, ``model``, ``stream`` and ``response_format``."""
 
     metadata: Mapping[str, str] | None
     n: int | None
@@ -240,19 +240,19 @@ class GenerationParams(ReplyParams, total=False):
     # The older form of tools.
     function_call: Literal["none", "auto"] | NamedFunction | None
     functions: Iterable[FunctionDefinition] | None
-    # SGLang: go on with a trailing assistant message instead of answering it; tokens in place of messages.
+    # SGLang: continue a trailing assistant message instead of answering it; tokens in place of messages.
     continue_final_message: bool
     input_ids: Sequence[int] | None
 
 
 class CompletionParams(GenerationParams, total=False):
-    """Every request field but ``messages``, ``model`` and ``stream``."""
+    """All request fields except ``messages``, ``model`` and ``stream``."""
 
     response_format: ResponseFormat | None
 
 
 class TurnOptions(TypedDict, total=False):
-    """What concerns a turn's calls and not the model; none of it is in the request's JSON."""
+    """Options of a turn's calls rather than parameters of the model. None is part of the request's JSON."""
 
     timeout: Timeout | float | NotGiven | None
     max_response_bytes: int | NotGiven | None
@@ -263,28 +263,28 @@ class TurnOptions(TypedDict, total=False):
 
 
 class CallOptions(TurnOptions, total=False):
-    """What concerns a call of its own, which belongs to no conversation."""
+    """Options of a call outside a conversation."""
 
     affinity: AffinityChoice | None
     affinity_key: str | None
 
 
 class StreamParams(GenerationParams, CallOptions, total=False):
-    """What ``chat.completions.stream`` and ``parse`` take besides the parameters that they name."""
+    """Keyword arguments of ``chat.completions.stream`` and ``parse``, in addition to their named ones."""
 
 
 class CreateParams(CompletionParams, CallOptions, total=False):
-    """What ``with_raw_response.create`` takes besides the parameters that it names."""
+    """Keyword arguments of ``with_raw_response.create``, in addition to its named ones."""
 
 
 class DefaultParams(ReplyParams, TurnOptions, total=False):
-    """What ``client.conversation`` takes besides the parameters that it names: defaults of every turn."""
+    """Keyword arguments of ``client.conversation``, in addition to its named ones: defaults for every turn."""
 
     response_format: ResponseFormat | None
 
 
 class ParseParams(ReplyParams, TurnOptions, total=False):
-    """What a conversation's ``parse`` takes: what a turn takes, but the format of its answer."""
+    """Keyword arguments of a conversation's ``parse``: a turn's parameters except the response format."""
 
     metadata: Mapping[str, str] | None
     model: str | None
@@ -293,20 +293,20 @@ class ParseParams(ReplyParams, TurnOptions, total=False):
 
 
 class TurnParams(ParseParams, total=False):
-    """What ``send``, ``stream``, ``regenerate`` and ``aside`` of a conversation take.
+    """Keyword arguments of a conversation's ``send``, ``stream``, ``regenerate``, ``edit`` and ``aside``.
 
-    Not in it: what the conversation sees to (messages, affinity), and ``n``, since a turn has one reply.
+    Excludes what the conversation manages (messages, affinity), and ``n``, because a turn has one reply.
     """
 
     response_format: ResponseFormat | None
 
 
 class RunParams(ReplyParams, TurnOptions, total=False):
-    """What ``run`` and ``submit`` of a conversation take besides the tools: their limits, and a turn's parameters.
+    """Keyword arguments of a conversation's ``run`` and ``submit``: limits of the run, and a turn's parameters.
 
-    - ``max_rounds``: how often the model is asked, 10: enough for work of several steps.
-    - ``tool_timeout``: seconds for each call of a tool, 60; None for no limit. A `Tool` may have its own.
-    - ``tools_at_once``: calls of one round that run at the same time, 8; with 1 they run in order.
+    - ``max_rounds``: maximum number of requests to the model. Defaults to 10, enough for multi-step work.
+    - ``tool_timeout``: seconds for each tool call. Defaults to 60; None for no limit. A `Tool` may have its own.
+    - ``tools_at_once``: how many calls of one round run concurrently. Defaults to 8; with 1 they run in order.
     - ``on_tool_error``: ``"tell"`` the model that a tool failed (the default), or ``"raise"`` `ToolError`.
     """
 

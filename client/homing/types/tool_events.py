@@ -1,4 +1,4 @@
-"""What a run with tools yields besides a reply's events."""
+"""Events that a run with tools yields in addition to a reply's events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 @dataclass(slots=True)
 class RoundStarted:
-    """The model is asked, for the ``number``-th time in this run, counted from 1."""
+    """A request to the model begins: the ``number``-th of this run, counted from 1."""
 
     type: ClassVar[Literal["round.started"]] = "round.started"
     number: int
@@ -16,7 +16,7 @@ class RoundStarted:
 
 @dataclass(slots=True)
 class ToolStarted:
-    """The model has called a tool, with ``arguments`` that fit its signature, and it begins to run."""
+    """A tool begins to run. The model called it with ``arguments`` that match its signature."""
 
     type: ClassVar[Literal["tool.started"]] = "tool.started"
     id: str
@@ -26,7 +26,7 @@ class ToolStarted:
 
 @dataclass(slots=True)
 class ToolFinished:
-    """A tool has returned ``result``; ``content`` is what the model is told. ``seconds`` it took."""
+    """A tool returned ``result`` after ``seconds``. ``content`` is the text sent to the model."""
 
     type: ClassVar[Literal["tool.finished"]] = "tool.finished"
     id: str
@@ -38,10 +38,10 @@ class ToolFinished:
 
 @dataclass(slots=True)
 class ToolFailed:
-    """A call came to nothing, and ``content`` tells the model so.
+    """A tool call failed. ``content`` is the explanation sent to the model.
 
-    ``error`` is what the tool raised, or a `ToolError` for a tool that does not exist, arguments that do
-    not fit, and a time limit.
+    ``error`` is what the tool raised, or a `ToolError` if the tool doesn't exist, the arguments don't match,
+    or the time limit ran out.
     """
 
     type: ClassVar[Literal["tool.failed"]] = "tool.failed"

@@ -1,4 +1,4 @@
-"""How many tokens a request took."""
+"""How many tokens a request used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Count = Annotated[int, NullMeans(int)]
 
 
 class PromptTokensDetails(WireModel):
-    """Breakdown of the prompt's tokens. A field that was not reported is None."""
+    """Breakdown of the prompt's tokens. Fields that the server didn't report are None."""
 
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -20,7 +20,7 @@ class PromptTokensDetails(WireModel):
 
 
 class CompletionTokensDetails(WireModel):
-    """Breakdown of the generated tokens. A field that was not reported is None."""
+    """Breakdown of the generated tokens. Fields that the server didn't report are None."""
 
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
@@ -37,19 +37,18 @@ class CompletionUsage(WireModel):
     total_tokens: _Count = 0
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
-    # SGLang's own place for it; 0.5.9 always says 0 here, even for a reply that reasoned.
+    # SGLang's own field for it; 0.5.9 always sends 0 here, even for a reply with reasoning.
     reasoning_tokens: int | None = None
 
     @property
     def cached_tokens(self) -> int | None:
-        """Prompt tokens that came from the prefix cache, or None when that is not known.
+        """Prompt tokens that came from the prefix cache, or None if unknown.
 
-        None is never zero. SGLang reports the number only with ``--enable-cache-report``
-        (sglang#28801). Up to 0.5.9 it then sends ``prompt_tokens_details: null`` for zero
-        cached tokens, which is also what it sends with reporting off, so one answer alone
-        cannot tell the two apart and None it stays; a caller that has seen a number from
-        the same server may read a later null as zero. Newer versions send an object
-        whenever reporting is on.
+        None doesn't mean zero. SGLang reports the number only with ``--enable-cache-report``
+        (sglang#28801). Even then, versions up to 0.5.9 send ``prompt_tokens_details: null`` for zero
+        cached tokens, just as with reporting off. A single response cannot distinguish the two cases,
+        so this stays None; a caller that has seen a number from the same server may treat a later
+        null as zero. Newer versions send an object whenever reporting is on.
         """
         details = self.prompt_tokens_details
         return None if details is None else details.cached_tokens
