@@ -1,4 +1,4 @@
-"""Where conversations outlive the process. See docs/stores.md.
+"""Stores that persist conversations. See docs/stores.md.
 
 ::
 
@@ -7,8 +7,8 @@
     RedisStore("redis://…")         many machines         pip install 'homing[redis]'
     SQLStore("postgresql+psycopg://…")  PostgreSQL, MySQL, MariaDB   pip install 'homing[sql]'
 
-All of them are a `Store`; `as_async` gives the asynchronous face. Your own is one when
-`homing.stores.conformance` passes over it.
+Each one is a `Store`; `as_async` wraps it as an `AsyncStore`. To verify a store of your own, run
+`homing.stores.conformance` on it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "as_async",
 ]
 
-_LAZY = {  # what costs an import is imported when it is asked for (PEP 562)
+_LAZY = {  # expensive imports happen on first use (PEP 562)
     "MemoryStore": "memory",
     "RedisStore": "redis",
     "SQLStore": "sqlalchemy",

@@ -1,14 +1,14 @@
-"""What a conversation store keeps, and what every store can do.
+"""The data that a conversation store holds, and the interface of every store.
 
-A store keeps conversations as plain JSON data: a *header* (affinity key, system prompt,
-model, defaults, metadata) and a list of *turns*, both opaque to it. There is one way to
-write, ``commit``, and it is a compare-and-swap on the conversation's version: whoever
-writes on top of a state that is no longer the newest gets ``VersionConflict`` and has
-changed nothing. So two browser tabs, two workers or a retried request can never overwrite
-or reorder each other's turns (effect-gates#64, praxis ai#662).
+A store holds conversations as plain JSON data: a *header* (affinity key, system prompt,
+model, defaults, metadata) and a list of *turns*, both opaque to it. The only way to
+write is ``commit``, a compare-and-swap on the conversation's version: a write based on an
+outdated state raises ``VersionConflict`` and changes nothing. So two browser tabs, two
+workers or a retried request can never overwrite or reorder each other's turns
+(effect-gates#64, praxis ai#662).
 
-A store has one face, `Store`, that blocks; `homing.stores.as_async` puts the asynchronous
-one, `AsyncStore`, over it.
+A store implements the blocking interface, `Store`. `homing.stores.as_async` wraps it as an
+`AsyncStore`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Turn: TypeAlias = dict[str, Any]
 """JSON object: messages, finish reason, usage, telemetry of one turn."""
 
 DEFAULT_PAGE = 50
-"""Conversations per page: more than a sidebar shows, a few kilobytes to send."""
+"""Conversations per page: more than a sidebar shows, and only a few kilobytes."""
 
 MAX_PAGE = 1000
-"""A page is held in memory whole, headers included; whoever wants more asks again."""
+"""Conversations. A page, headers included, is held in memory as a whole; request several pages for more."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredConversation:
-    """A conversation as a store returns it: a copy, changing it changes nothing stored.
+    """A conversation as a store returns it. It is a copy: changing it doesn't affect the store.
 
     Attributes:
-        id: The name it was committed under.
-        version: Grows by one with each commit. The first version is a random number, not 1,
-            so that a writer who still holds a deleted conversation cannot append to a new
-            one of the same id.
-        header: As given to the latest commit that had one.
+        id: The id it was committed under.
+        version: Increases by one with each commit. The first version is a random number, not 1,
+            so that a writer that still holds a deleted conversation cannot append to a new
+            one with the same id.
+        header: The header of the latest commit that had one.
         turns: Oldest first.
         created_at: Seconds since the epoch, by the clock of the store that created it.
         updated_at: The same, for the latest commit.
@@ -51,7 +51,7 @@ class StoredConversation:
 
     id: str
     version: int
-    header: Header = field(repr=False)  # holds what people wrote: not for logs
+    header: Header = field(repr=False)  # contains user content, which must not be logged
     turns: list[Turn] = field(repr=False)
     created_at: float
     updated_at: float
@@ -59,7 +59,7 @@ class StoredConversation:
 
 @dataclass(frozen=True, slots=True)
 class ConversationSummary:
-    """A conversation in a listing: everything but its turns, which are only counted."""
+    """A conversation in a listing: everything except its turns, of which it has only the count."""
 
     id: str
     version: int
@@ -71,9 +71,9 @@ class ConversationSummary:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a listing. ``next_cursor`` is None on the last page, and only there.
+    """Part of a listing. ``next_cursor`` is None only on the last page.
 
-    A page may hold fewer conversations than asked for: some were deleted meanwhile.
+    A page may contain fewer conversations than requested, because some were deleted meanwhile.
     """
 
     items: list[ConversationSummary]
@@ -82,11 +82,11 @@ class Page:
 
 @runtime_checkable
 class Store(Protocol):
-    """Keeps conversations. Safe to use from many threads at once.
+    """Interface of a conversation store. Safe to use from many threads at once.
 
-    Subclass it, or just offer the same methods, and run `homing.stores.conformance` over
-    the result. All methods raise ``ConfigurationError`` for a bad argument and
-    ``StoreError`` when the store itself fails or is closed.
+    To write a store, subclass this or implement the same methods, and run
+    `homing.stores.conformance` on the result. All methods raise ``ConfigurationError`` for an
+    invalid argument, and ``StoreError`` if the store fails or is closed.
     """
 
     @abstractmethod
@@ -99,54 +99,57 @@ class Store(Protocol):
         keep: int | None = None,
         turns: Sequence[Turn] = (),
     ) -> int:
-        """Change a conversation as a whole or not at all, and return its new version.
+        """Change a conversation atomically, and return its new version.
 
-        Returns only when the change is durable, as far as the store promises durability.
+        Returns only once the change is as durable as the store promises.
 
         Args:
             conversation_id: 1 to 255 printable characters without spaces.
             expected_version: The version this change builds on; 0 creates the conversation.
-            header: The new header; None leaves it as it is (empty, for a new conversation).
-            keep: How many of the existing turns stay, counted from the oldest. None keeps
-                all; undo, edit and trim give a number.
+            header: The new header. None leaves it unchanged (empty, for a new conversation).
+            keep: How many of the existing turns to keep, counted from the oldest. None keeps
+                all; undo and edit pass a number.
             turns: New turns, appended after the kept ones.
 
         Raises:
-            VersionConflict: The stored version is another one (``found``), or the
+            VersionConflict: The stored version is a different one (``found``), or the
                 conversation was deleted (``found`` is None). Nothing was changed.
             ConfigurationError: An argument is not as described, or not JSON.
-            StoreError: The store failed. ``load`` says whether the change was saved.
+            StoreError: The store failed. ``load`` shows whether the change was saved.
         """
 
     @abstractmethod
     def load(self, conversation_id: str) -> StoredConversation | None:
-        """Return the conversation with all its turns, or None if there is none."""
+        """Return the conversation with all its turns, or None if it doesn't exist."""
 
     @abstractmethod
     def list(self, *, limit: int = DEFAULT_PAGE, cursor: str | None = None) -> Page:
-        """Return up to ``limit`` conversations (1 to 1000), the newest first.
+        """Return a page of conversations, newest first.
 
-        The order is that of creation, which never changes: while others write, a walk from
-        page to page meets every conversation that lives throughout exactly once. (Ordered
-        by last use, one that is written to would jump over the reader's position.)
+        The order is that of creation, which never changes. So a walk from page to page, even while
+        others write, returns every conversation that exists throughout exactly once. (Ordered by
+        last use, a conversation written meanwhile would jump past the reader's position.)
 
-        ``cursor`` is the ``next_cursor`` of the page before.
+        Args:
+            limit: Conversations per page, 1 to 1000.
+            cursor: The ``next_cursor`` of the previous page. None starts at the newest.
         """
 
     @abstractmethod
     def delete(self, conversation_id: str) -> bool:
-        """Delete a conversation. Returns whether there was one."""
+        """Delete a conversation; return whether it existed."""
 
     @abstractmethod
     def prune(self, *, before: float) -> int:
-        """Delete every conversation last written before a time; return how many.
+        """Delete every conversation last written before a given time; return how many.
 
-        ``before`` is in seconds since the epoch: ``time.time() - 30 * 86400`` keeps a month.
+        Args:
+            before: Seconds since the epoch. ``time.time() - 30 * 86400`` keeps a month.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Finish what was begun and let go of connections and threads. Twice does no harm."""
+        """Finish pending work, and release connections and threads. Calling it twice is harmless."""
 
     def __enter__(self) -> Self:
         return self
@@ -162,10 +165,10 @@ class Store(Protocol):
 
 @runtime_checkable
 class AsyncStore(Protocol):
-    """The asynchronous face of `Store`: the same methods, rules and errors.
+    """The asynchronous counterpart of `Store`: the same methods, rules and errors.
 
-    A cancelled ``commit`` is finished before the cancellation is delivered, so that it is
-    never unknown to the store whether a turn counts.
+    A cancelled ``commit`` completes before the cancellation is delivered, so that it is
+    never unclear whether a turn was saved.
     """
 
     @abstractmethod

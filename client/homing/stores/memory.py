@@ -27,19 +27,19 @@ from .rules import (
 
 
 class MemoryStore(Store):
-    """Keeps conversations until the process ends. Nothing is evicted: call ``prune``.
+    """A store that lasts until the process ends. It evicts nothing: call ``prune``.
 
-    Values are kept encoded, as in every other store, so that what works here works there
-    and nobody can change a stored turn through a reference.
+    Values are stored encoded, as in every other store. So code that works here works with the others,
+    and callers cannot change a stored turn through a reference.
 
     Args:
-        clock: Seconds since the epoch; for tests.
+        clock: Returns seconds since the epoch; for tests.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        # Given back by C code, so that no signal handler comes between; taken again by the thread that has it,
-        # when a handler uses the store.
+        # Released by C code, so that no signal handler can run in between; reentrant, because a handler may
+        # use the store on the thread that holds the lock.
         self._lock = threading.RLock()
         self._records: dict[str, Record] = {}
         self._closed = False
@@ -54,7 +54,7 @@ class MemoryStore(Store):
         keep: int | None = None,
         turns: Sequence[Turn] = (),
     ) -> int:
-        """See `Store.commit`. Durable only in the sense of this process."""
+        """See `Store.commit`. Durable only within this process."""
         change = Commit.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
@@ -75,7 +75,7 @@ class MemoryStore(Store):
                 )
                 kept: Sequence[str] = found.turns[: plan.kept] if found else ()
                 record = Record(changed, (*kept, *change.turns))
-                # No call between the look and the change: there a signal handler might commit as well.
+                # No call between the check and the change: a signal handler could commit there.
                 if (records[conversation_id] if conversation_id in records else None) is found:  # noqa: SIM401
                     records[conversation_id] = record
                     return plan.version
@@ -112,7 +112,7 @@ class MemoryStore(Store):
             return sum(records.pop(conversation_id, None) is not None for conversation_id in old)
 
     def close(self) -> None:
-        """See `Store.close`. What was kept is gone."""
+        """See `Store.close`. All conversations are lost."""
         self._closed = True
         self._records.clear()
 
@@ -130,7 +130,7 @@ _all: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for store in list(_all):
-        store._lock = threading.RLock()  # whoever had it is not there to give it back
+        store._lock = threading.RLock()  # the thread that held it doesn't exist here to release it
 
 
 if hasattr(os, "register_at_fork"):

@@ -38,47 +38,46 @@ if TYPE_CHECKING:
     from redis.client import Pipeline
 
 SOCKET_TIMEOUT = 10.0
-"""Seconds for one answer. Redis answers in well under a millisecond; ten seconds outlast a
-failover's pause and a slow snapshot, and still end a wait for a machine that is gone."""
+"""Seconds for one response. Redis responds in well under a millisecond; ten seconds outlast a
+failover's pause and a slow snapshot, and still end the wait for a dead machine."""
 
 CALL_TIMEOUT = 60.0
-"""Seconds for one call: a few answers, and redis-py's own attempts to send again."""
+"""Seconds for one call: a few responses, and redis-py's own retries."""
 
 PRUNE_TIMEOUT = 3600.0
-"""The same for `RedisStore.prune`, which deletes one conversation after the other."""
+"""The same for `RedisStore.prune`, which deletes conversations one by one."""
 
 MAX_THREADS = 16
-"""Calls at the same time, each with its connection. Redis does one after the other; more would wait there."""
+"""Concurrent calls, each with its own connection. Redis executes commands serially; more would only queue there."""
 
 SCHEMA_VERSION = 1
-"""Of the keys below; written beside them."""
+"""Version of the layout of the keys below; stored along with them."""
 
 _ROW = ("version", "header", "turn_count", "created_at", "updated_at")
 
 
 class RedisStore(Store):
-    """Keeps conversations in Redis (5 or newer, one primary) or a server that speaks like it.
+    """A store in Redis (5 or newer, one primary) or a compatible server.
 
-    One hash per conversation, so that eviction and deletion take it whole; one field per
-    turn, so that a commit sends the new turn only. The rules are those of every other
-    store, applied under WATCH/MULTI/EXEC. Not for Redis Cluster: the listing and the
-    conversation must change together, and live in different slots.
+    Each conversation is one hash, so that eviction and deletion remove it as a whole. Each
+    turn is one field, so that a commit sends only the new turn. The rules are those of every other
+    store, applied under WATCH/MULTI/EXEC. Redis Cluster is not supported: the listing and the
+    conversation must change together, but live in different slots.
 
-    A commit is as durable as the server makes it. Set ``appendonly yes`` and
-    ``appendfsync always``; with Redis's defaults a crash loses what came after the last
-    snapshot (a warning in the log ``homing.stores`` says so), and ``maxmemory-policy``
-    should be ``noeviction``.
+    A commit is as durable as the server makes it. Set ``appendonly yes``, ``appendfsync always``
+    and ``maxmemory-policy noeviction``. With Redis's defaults, a crash loses everything after the last
+    snapshot; the logger ``homing.stores`` warns about this.
 
     Args:
-        server: ``redis://[user:password@]host:port/db``, ``rediss://…``, ``unix://…``, or a
-            ``redis.Redis`` of your own, which stays yours to close.
-        prefix: Begins every key, so that several programs can share a database.
-        clock: Seconds since the epoch; for tests.
+        server: ``redis://[user:password@]host:port/db``, ``rediss://…``, ``unix://…``, or an existing
+            ``redis.Redis``, which the caller closes.
+        prefix: Prefix of every key, so that several programs can share a database.
+        clock: Returns seconds since the epoch; for tests.
 
     Raises:
-        ImportError: redis-py is missing; the message has the line that installs it.
-        ConfigurationError: The URL cannot be read.
-        StoreError: The server cannot be reached, or a newer version of Homing wrote the keys.
+        ImportError: redis-py is missing; the message contains the command that installs it.
+        ConfigurationError: The URL is invalid.
+        StoreError: The server is unreachable, or a newer version of Homing wrote the keys.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class RedisStore(Store):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._owned = isinstance(server, str)
-        # Any: redis-py's annotations give one type for its blocking and its asyncio client.
+        # Any: redis-py's annotations use one type for its blocking and its asyncio client.
         self._redis: Any = _made(server) if isinstance(server, str) else server
         self._conversations = f"{prefix}conversation:"
         self._created = f"{prefix}created"
@@ -125,11 +124,11 @@ class RedisStore(Store):
         keep: int | None = None,
         turns: Sequence[Turn] = (),
     ) -> int:
-        """See `Store.commit`. Durable as far as the server is."""
+        """See `Store.commit`. As durable as the server makes it."""
         change = Commit.checked(
             conversation_id, expected_version=expected_version, header=header, keep=keep, turns=turns
         )
-        token = secrets.token_hex(8)  # recognises our own write when its answer was lost
+        token = secrets.token_hex(8)  # recognises our own write if its response was lost
 
         def write(pipe: Pipeline) -> int:
             found: Any = pipe.hmget(key, "version", "turn_count", "token", "created_at", "updated_at")
@@ -139,7 +138,7 @@ class RedisStore(Store):
                 pipe.multi()
                 return head.version
             plan = change.against(head)
-            # A clock that goes back takes no conversation out of use: prune() would delete it.
+            # A clock that goes backwards must not age a conversation: prune() would delete it.
             now = max(microseconds(self._clock()), _number(updated) or 0)
             fields: dict[Any, Any] = {
                 "version": plan.version,
@@ -210,7 +209,7 @@ class RedisStore(Store):
         return self._workers.run(lambda client: self._delete(client, conversation_id, unless_since=None))
 
     def prune(self, *, before: float) -> int:
-        """See `Store.prune`. Conversations go one by one, each only if it is still unused."""
+        """See `Store.prune`. Deletes conversations one by one, each only if still unused."""
         moment = checked_moment("before", before)
 
         def prune(client: Any) -> int:
@@ -220,11 +219,11 @@ class RedisStore(Store):
         return self._workers.run(prune, limit=PRUNE_TIMEOUT)
 
     def close(self) -> None:
-        """See `Store.close`. A client that was handed in stays open."""
+        """See `Store.close`. A client passed by the caller stays open."""
         self._workers.stop()
 
     def __repr__(self) -> str:
-        return f"<RedisStore prefix={self._created.removesuffix('created')!r}>"  # the URL may hold a password
+        return f"<RedisStore prefix={self._created.removesuffix('created')!r}>"  # the URL may contain a password
 
     def _delete(self, client: Any, conversation_id: str, *, unless_since: int | None) -> bool:
         key = self._conversations + conversation_id
@@ -248,7 +247,7 @@ class RedisStore(Store):
 def _check_server(client: Any, *, schema: str) -> None:
     try:
         client.set(schema, SCHEMA_VERSION, nx=True)
-    except ValueError as error:  # a path or a host name that is none
+    except ValueError as error:  # an invalid path or host name
         raise ConfigurationError(f"server: redis-py refuses the URL ({error})") from None
     found = _number(_text(client.get(schema)))
     if found is None or found > SCHEMA_VERSION:
@@ -276,7 +275,7 @@ def _translated(error: BaseException) -> BaseException:
 
 
 def _made(url: str) -> redis.Redis:
-    """Make it where no signal handler runs: the library has locks of its own."""
+    """Create the client where no signal handler runs, because the library uses locks of its own."""
     return run_aside(partial(_client, url), waiting_for="redis-py's client", limit=CALL_TIMEOUT)
 
 
@@ -284,19 +283,19 @@ def _client(url: str) -> redis.Redis:
     try:
         return redis.Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT)
     except ValueError as error:
-        # The URL is not repeated: it may hold a password.
+        # Without the URL: it may contain a password.
         raise ConfigurationError(
             "server: not a Redis URL; give redis://host:port/db, rediss://… or unix://…"
         ) from error
 
 
 def _text(value: Any) -> str:
-    """Decode an answer; a client that was handed in may have decoded it already."""
+    """Decode a response. A client passed by the caller may have decoded it already."""
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value or ""
 
 
 def _number(text: str) -> int | None:
-    """Read a number; None for what is none, or not there."""
+    """Parse a number. Return None if it is invalid or missing."""
     try:
         return int(text)
     except ValueError:

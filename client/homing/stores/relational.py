@@ -1,8 +1,8 @@
-"""How conversations lie in a relational database: tables, migrations, statements.
+"""Conversations in a relational database: tables, migrations, statements.
 
-Written once, in the SQL that SQLite, PostgreSQL, MySQL and MariaDB share, for both
-`SQLiteStore` and `SQLStore`. One row per conversation, one row per turn: a commit writes
-the new turn only, however long the conversation is.
+Shared by `SQLiteStore` and `SQLStore`, in the SQL that SQLite, PostgreSQL, MySQL and MariaDB
+have in common. With one row per conversation and one per turn, a commit writes only the new
+turn, however long the conversation is.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SCHEMA_VERSION = 2
 
 
 class Rows(Protocol):
-    """What a statement returned."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows were changed."""
+        """The number of rows changed."""
         ...
 
     def fetchall(self) -> Sequence[Any]:
-        """All rows that were read."""
+        """All rows read."""
         ...
 
 
 class Session(Protocol):
-    """An open transaction. Parameters are written ``:name``."""
+    """An open transaction. Parameters have the form ``:name``."""
 
     def execute(self, statement: str, parameters: Mapping[str, Any], /) -> Rows:
         """Run one statement."""
@@ -42,14 +42,14 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Where databases must differ."""
+    """Unavoidable differences between databases."""
 
     key: str
-    """Type of a conversation id: compared byte by byte, so that ``A`` is not ``a``."""
+    """Type of a conversation id: compared byte by byte, so that ``A`` differs from ``a``."""
     text: str
-    """Type of JSON text. Not a JSON type: those reorder keys and refuse NUL characters."""
+    """Type of JSON text. Not a JSON type: those reorder keys and reject NUL characters."""
     inline_indexes: bool = False
-    """MySQL cannot create an index only if it is missing; inside CREATE TABLE it can."""
+    """Whether to create indexes inside CREATE TABLE: MySQL has no CREATE INDEX IF NOT EXISTS."""
     suffix: str = ""
 
 
@@ -57,7 +57,7 @@ SQLITE = Dialect(key="TEXT", text="TEXT")
 POSTGRESQL = Dialect(key='VARCHAR(255) COLLATE "C"', text="TEXT")
 MYSQL = Dialect(
     key="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    text="LONGTEXT CHARACTER SET utf8mb4",  # TEXT ends at 64 KB
+    text="LONGTEXT CHARACTER SET utf8mb4",  # TEXT is limited to 64 KB
     inline_indexes=True,
     suffix=" ENGINE=InnoDB",
 )
@@ -69,11 +69,11 @@ _INDEXES = {
 
 
 def migrate(session: Session, dialect: Dialect) -> None:
-    """Bring the tables to `SCHEMA_VERSION`. The caller keeps other processes out meanwhile.
+    """Migrate the tables to `SCHEMA_VERSION`. The caller must keep other processes out meanwhile.
 
-    PostgreSQL and SQLite do it in one transaction. MySQL ends the transaction with each
-    CREATE, so creating is written to be repeated; the step from version 1 is not, and need
-    not be: version 1 was only ever written to SQLite files.
+    PostgreSQL and SQLite do this in one transaction. MySQL ends the transaction with each
+    CREATE, so creating the tables can be repeated safely. The step from version 1 cannot, and need
+    not: only SQLite files were ever written with version 1.
     """
     session.execute("CREATE TABLE IF NOT EXISTS homing_schema (version INTEGER NOT NULL)", {})
     found = [row[0] for row in session.execute("SELECT version FROM homing_schema", {}).fetchall()]
@@ -109,8 +109,8 @@ def _create(session: Session, dialect: Dialect) -> None:
     if not dialect.inline_indexes:
         for name, columns in _INDEXES.items():
             session.execute(f"CREATE INDEX IF NOT EXISTS {name} ON homing_conversations {columns}", {})
-    # The cascade makes deleting one atomic step: turns cannot go while their conversation,
-    # written to at the last moment, stays.
+    # The cascade makes deletion one atomic step: turns cannot disappear while their conversation
+    # stays because of a last-moment write.
     session.execute(
         f"""CREATE TABLE IF NOT EXISTS homing_turns (
             conversation_id {dialect.key} NOT NULL,
@@ -145,11 +145,11 @@ _STEPS: dict[int, Callable[[Session, Dialect], None]] = {0: _create, 1: _split_t
 
 
 def commit(session: Session, change: Commit, now: int) -> int:
-    """Carry out a commit and return the new version.
+    """Execute a commit and return the new version.
 
-    The version in the UPDATE's WHERE decides a race between two transactions that have
-    read the same head: the second waits for the row, then matches nothing. Two that
-    create the same conversation meet at the primary key: the second one's INSERT fails
+    The version in the UPDATE's WHERE decides a race between two transactions that
+    read the same head: the second waits for the row, then matches nothing. If two transactions
+    create the same conversation, the primary key decides: the second INSERT fails
     with the driver's integrity error.
     """
     head = read_head(session, change.id)
@@ -160,7 +160,7 @@ def commit(session: Session, change: Commit, now: int) -> int:
     else:
         updated = session.execute(
             "UPDATE homing_conversations SET version = :version, header = COALESCE(:header, header),"
-            # A clock that goes back takes no conversation out of use: prune() would delete it.
+            # A clock that goes backwards must not age a conversation: prune() would delete it.
             " turn_count = :turn_count, updated_at = CASE WHEN updated_at > :now THEN updated_at ELSE :now END"
             " WHERE id = :id AND version = :expected",
             {
@@ -184,7 +184,7 @@ def commit(session: Session, change: Commit, now: int) -> int:
 
 
 def read_head(session: Session, conversation_id: str) -> StoredState | None:
-    """Return the newest version and the number of turns."""
+    """Return the latest version and the number of turns."""
     rows = session.execute(
         "SELECT version, turn_count FROM homing_conversations WHERE id = :id", {"id": conversation_id}
     ).fetchall()
@@ -194,7 +194,7 @@ def read_head(session: Session, conversation_id: str) -> StoredState | None:
 def load(session: Session, conversation_id: str) -> Record | None:
     """Return a conversation with its turns.
 
-    One statement, because that is one snapshot at every isolation level: between two, a
+    A single statement reads one snapshot at every isolation level. Between two statements, a
     commit could slip in and pair an old header with new turns.
     """
     rows = session.execute(
@@ -214,7 +214,7 @@ def load(session: Session, conversation_id: str) -> Record | None:
 
 
 def list_page(session: Session, position: Position, count: int) -> Sequence[Row]:
-    """Return the rows after a position, newest first."""
+    """Return up to ``count`` rows after a position, newest first."""
     rows = session.execute(
         "SELECT id, version, header, turn_count, created_at, updated_at FROM homing_conversations"
         " WHERE created_at < :created_at OR (created_at = :created_at AND id < :id)"
@@ -225,7 +225,7 @@ def list_page(session: Session, position: Position, count: int) -> Sequence[Row]
 
 
 def delete(session: Session, conversation_id: str) -> bool:
-    """Delete a conversation with its turns, also those that damage has left without their conversation."""
+    """Delete a conversation and its turns, including turns orphaned by damage."""
     deleted = session.execute("DELETE FROM homing_conversations WHERE id = :id", {"id": conversation_id}).rowcount
     session.execute(
         "DELETE FROM homing_turns WHERE conversation_id = :id"
@@ -236,7 +236,7 @@ def delete(session: Session, conversation_id: str) -> bool:
 
 
 def prune(session: Session, moment: int) -> int:
-    """Delete what was last written before a moment."""
+    """Delete conversations last written before ``moment``; return how many."""
     return session.execute("DELETE FROM homing_conversations WHERE updated_at < :moment", {"moment": moment}).rowcount
 
 

@@ -1,8 +1,7 @@
 """The rules that every store shares, without any I/O.
 
-What a valid commit is, when it is refused, how many turns stay, how values become text and
-how a page ends: decided here once, so that a dictionary, SQLite, Redis and PostgreSQL
-cannot disagree.
+This module decides what a valid commit is, when to reject it, how many turns to keep, how to encode
+values and how a page ends, so that a dictionary, SQLite, Redis and PostgreSQL cannot disagree.
 """
 
 from __future__ import annotations
@@ -20,37 +19,37 @@ from ..errors import ConfigurationError, StoreError, VersionConflict
 from .base import MAX_PAGE, ConversationSummary, Header, Page, StoredConversation, Turn
 
 MAX_ID_LENGTH = 255
-"""MySQL indexes 3072 bytes at most, and a character may take four."""
+"""Characters. MySQL indexes at most 3072 bytes, and a character may take four."""
 
 FIRST_VERSION_BITS = 31
-"""First versions are drawn from these: a chance of one in two thousand million that a
-recreated conversation continues the count of the deleted one, and room to count in 64 bits."""
+"""First versions are random numbers with this many bits. A recreated conversation continues the count of
+the deleted one with a chance of one in two billion, and 64 bits leave room to count."""
 
 END_OF_TIME = 2**53
-"""Microseconds, after every timestamp, and still exact in a double."""
+"""Microseconds. Greater than every timestamp, and still exact in a double."""
 
 AFTER_EVERY_ID = "\U0010ffff"
-"""Greater than every id there can be: no character is, and this one is not printable."""
+"""Greater than every possible id: no character is greater, and this one is not printable."""
 
 logger = logging.getLogger("homing.stores")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """The newest state of a conversation, as far as a commit must know it."""
+    """The part of a conversation's latest state that a commit depends on."""
 
     version: int
     turn_count: int
 
     @classmethod
     def found(cls, conversation_id: str, version: object, turn_count: object) -> StoredState:
-        """Take what the store holds. Raises `StoreError` when it is damaged."""
+        """Check the values from the store. Raises `StoreError` if they are damaged."""
         return cls(_whole(conversation_id, "version", version), _whole(conversation_id, "turn count", turn_count))
 
 
 @dataclass(frozen=True, slots=True)
 class CommitPlan:
-    """What a commit does to the conversation that it found: keep so many turns, then append."""
+    """What a commit does to the stored conversation: keep ``kept`` turns, then append."""
 
     version: int
     kept: int
@@ -59,7 +58,7 @@ class CommitPlan:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit whose arguments are checked and whose values are encoded."""
+    """A commit with checked arguments and encoded values."""
 
     id: str
     expected_version: int
@@ -92,7 +91,7 @@ class Commit:
         )
 
     def against(self, head: StoredState | None) -> CommitPlan:
-        """Decide what this change does to the conversation found, or refuse it."""
+        """Decide what this change does to the stored conversation. Raises if it is rejected."""
         if self.expected_version != (head.version if head else 0):
             raise self.conflict(head)
         turn_count = head.turn_count if head else 0
@@ -108,7 +107,7 @@ class Commit:
         )
 
     def conflict(self, head: StoredState | None) -> VersionConflict:
-        """Describe a refusal to the caller."""
+        """Return the error that explains a rejection to the caller."""
         expected, name = self.expected_version, repr(self.id)
         if head is None:
             message = f"conversation {name} was deleted: expected version {expected}. Start it anew with 0"
@@ -124,7 +123,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A conversation without its turns, as stores hold it: header encoded, times in microseconds."""
+    """A conversation without its turns, as stored: header encoded, times in microseconds."""
 
     id: str
     version: int
@@ -134,7 +133,7 @@ class Row:
     updated_at: int
 
     def summary(self) -> ConversationSummary:
-        """Decode it for a listing. Raises `StoreError` when it is damaged."""
+        """Decode it for a listing. Raises `StoreError` if it is damaged."""
         if not isinstance(self.id, str) or not _is_text(self.id):
             raise damaged(repr(self.id), "its id is no text")
         return ConversationSummary(
@@ -149,13 +148,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A conversation with its turns, as stores hold it."""
+    """A conversation with its turns, as stored."""
 
     row: Row
     turns: Sequence[str]
 
     def conversation(self) -> StoredConversation:
-        """Decode it. Raises `StoreError` when it is damaged."""
+        """Decode it. Raises `StoreError` if it is damaged."""
         summary = self.row.summary()
         if summary.turn_count != len(self.turns):
             raise damaged(summary.id, f"of {summary.turn_count} turns {len(self.turns)} are there")
@@ -171,20 +170,20 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a listing: everything after it was created earlier, or has a smaller id."""
+    """A position in a listing: everything after it was created earlier, or has a smaller id."""
 
     created_at: float  # whole, unless the row is damaged
     id: str
 
     @classmethod
     def of(cls, row: Row) -> Position:
-        """The place of a row, which may be damaged: bytes come before all text, and what is no UTF-8 is cut there."""
+        """The position of a row, even if damaged: bytes sort before all text, and ids are cut at invalid UTF-8."""
         name = row.id if isinstance(row.id, str) else AFTER_EVERY_ID
         sound = next((end for end, letter in enumerate(name) if "\ud800" <= letter <= "\udfff"), len(name))
         return cls(max(row.created_at, -END_OF_TIME), name[:sound])
 
     def cursor(self) -> str:
-        """Encode it for the caller, who should not build on its form."""
+        """Encode it for the caller, who must not rely on its format."""
         return base64.urlsafe_b64encode(json.dumps([self.created_at, self.id]).encode()).decode()
 
 
@@ -192,7 +191,7 @@ START = Position(END_OF_TIME, "")
 
 
 def position_of(cursor: str | None) -> Position:
-    """Decode a cursor; None is the start of the listing."""
+    """Decode a cursor. None means the start of the listing."""
     if cursor is None:
         return START
     created_at: Any
@@ -212,9 +211,9 @@ def position_of(cursor: str | None) -> Position:
 
 
 def page_of(rows: Sequence[Row], limit: int) -> Page:
-    """Make a page of up to ``limit`` rows out of ``limit + 1`` that were asked for.
+    """Make a page of up to ``limit`` rows from a query for ``limit + 1``.
 
-    A damaged row costs itself only: it is left out, a warning names it, and the cursor goes on behind it.
+    A damaged row affects only itself: it is left out, a warning names it, and the cursor continues after it.
     """
     last = rows[limit - 1] if len(rows) > limit else None
     items: list[ConversationSummary] = []
@@ -227,9 +226,9 @@ def page_of(rows: Sequence[Row], limit: int) -> Page:
 
 
 def checked_id(conversation_id: str) -> str:
-    """Refuse an id that some store could not keep apart from another one.
+    """Reject an id that some store could confuse with another one.
 
-    Databases pad, cut or refuse spaces and control characters in keys, each its own way.
+    Databases pad, cut or reject spaces and control characters in keys, each in its own way.
     """
     if (
         not isinstance(conversation_id, str)
@@ -244,24 +243,24 @@ def checked_id(conversation_id: str) -> str:
 
 
 def checked_limit(limit: int) -> int:
-    """Refuse a page size that makes no page."""
+    """Reject an invalid page size."""
     if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
         raise ConfigurationError(f"limit={limit!r}: ask for 1 to {MAX_PAGE} conversations per page")
     return limit
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse what is not a whole number from 0 up; True is not 1 here."""
+    """Reject anything but a whole number of 0 or more; True doesn't count as 1."""
     if type(value) is not int or value < 0:
         raise ConfigurationError(f"{name}={value!r}: give a whole number, 0 or more")
 
 
 def encode(name: str, value: object) -> str:
-    """Encode a JSON object; ``name`` is what an error calls it.
+    """Encode a JSON object; errors refer to it as ``name``.
 
-    Keys keep their order, because the next prompt is rebuilt from them and a changed byte
-    costs the replica's cached prefix. Half a surrogate pair, which a stream cut inside an
-    emoji leaves behind, has no UTF-8 form: such a value is written in ASCII escapes.
+    Keys keep their order: the next prompt is rebuilt from them, and a changed byte would
+    lose the replica's cached prefix. Half a surrogate pair, left by a stream that was cut inside an
+    emoji, has no UTF-8 form; such a value is encoded with ASCII escapes.
     """
     if not isinstance(value, dict):
         raise ConfigurationError(f"{name} is {type(value).__name__}: give a JSON object (a dict)")
@@ -277,7 +276,7 @@ def encode(name: str, value: object) -> str:
 
 
 def decode(text: str) -> dict[str, Any]:
-    """Decode what `encode` wrote. Raises `ValueError` for anything else."""
+    """Decode the result of `encode`. Raises `ValueError` for anything else."""
     if not isinstance(text, str):
         raise ValueError(f"{type(text).__name__} instead of text")
     if not _is_text(text):
@@ -292,7 +291,7 @@ def decode(text: str) -> dict[str, Any]:
 
 
 def _is_text(text: str) -> bool:
-    """Whether it has a UTF-8 form; bytes that were none are read as surrogates."""
+    """Whether the text has a UTF-8 form. Invalid bytes are decoded as surrogates, which have none."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -301,7 +300,7 @@ def _is_text(text: str) -> bool:
 
 
 def damaged(conversation_id: str, what: str) -> StoreError:
-    """Return the error that says which conversation is damaged, and how; not what people wrote in it."""
+    """Return an error that says which conversation is damaged and how, without its content."""
     error = StoreError(
         f"conversation {conversation_id!r} is damaged in the store ({what}): restore it from a backup, or delete it"
     )
@@ -313,23 +312,23 @@ def _decoded(conversation_id: str, name: str, text: str) -> dict[str, Any]:
     try:
         return decode(text)
     except ValueError as error:
-        raise damaged(conversation_id, f"{name}: {error}") from None  # whose `doc` is the whole text
+        raise damaged(conversation_id, f"{name}: {error}") from None  # the cause's `doc` would hold the whole text
 
 
 def _whole(conversation_id: str, name: str, value: object) -> int:
-    """Check a number from the store: SQLite keeps anything in any column."""
+    """Check a number from the store, because SQLite accepts any value in any column."""
     if type(value) is not int or abs(value) >= 2**63:
         raise damaged(conversation_id, f"{name}: no whole number")
     return value
 
 
 def microseconds(moment: float) -> int:
-    """Whole microseconds: exact in every database, unlike a float."""
+    """Convert seconds to whole microseconds, which every database stores exactly, unlike a float."""
     return round(moment * 1_000_000)
 
 
 def checked_moment(name: str, moment: float) -> int:
-    """Refuse a time that is not a number; return it in microseconds."""
+    """Return a time in microseconds. Raises `ConfigurationError` if it is not a valid number."""
     if isinstance(moment, bool) or not isinstance(moment, (int, float)) or not abs(moment) < END_OF_TIME / 1e6:
         raise ConfigurationError(f"{name}={moment!r}: give seconds since the epoch, as time.time() does")
     return microseconds(moment)

@@ -24,40 +24,40 @@ except ImportError as error:
     raise ImportError("SQLStore needs SQLAlchemy: pip install 'homing[sql]'") from error
 
 MIGRATION_LOCK = 0x686F6D696E67
-"""Names the lock that one migrating process holds: "homing" in ASCII."""
+"""Identifies the lock held by a migrating process: "homing" in ASCII."""
 
 MIGRATION_TIMEOUT = 600
-"""Seconds to wait for another process that is migrating (MySQL wants a number): it may have
-millions of turns to move, and nothing works before it has finished."""
+"""Seconds to wait for another migrating process (MySQL requires a number). It may have
+millions of turns to move, and nothing works until it has finished."""
 
 CALL_TIMEOUT = 90.0
-"""Seconds for one call. Longer than databases and pools wait by themselves (InnoDB for a lock 50 s, SQLAlchemy for a
-connection 30 s), so that it is they who say what is wrong; for a machine that is gone without a word."""
+"""Seconds for one call, in case a machine disappears silently. Longer than the waits of databases and pools (InnoDB
+for a lock 50 s, SQLAlchemy for a connection 30 s), so that they get to report what is wrong."""
 
 MAX_THREADS = 15
-"""Calls at the same time: as many as SQLAlchemy's pool has connections, unless told otherwise."""
+"""Concurrent calls: as many as SQLAlchemy's pool has connections by default."""
 
 T = TypeVar("T")
 
 
 class SQLStore(Store):
-    """Keeps conversations in the tables ``homing_conversations`` and ``homing_turns``.
+    """A store in a SQL database, in the tables ``homing_conversations`` and ``homing_turns``.
 
-    The asynchronous face runs on threads (`as_async`) and not on SQLAlchemy's asyncio
-    engines: those exclude trio and need other drivers, and a database with fifteen
-    connections is not waited for any faster.
+    Its asynchronous counterpart runs on threads (`as_async`), not on SQLAlchemy's asyncio
+    engines. Those exclude trio and need other drivers, and don't make waiting for fifteen
+    database connections any faster.
 
     Args:
         engine: A database URL, such as ``postgresql+psycopg://user:password@host/db`` or
-            ``mysql+pymysql://…``, or a SQLAlchemy ``Engine`` of your own, which stays yours
-            to dispose of. The database must exist; tables are made when missing.
-        clock: Seconds since the epoch; for tests.
+            ``mysql+pymysql://…``, or an existing SQLAlchemy ``Engine``, which the caller
+            disposes of. The database must exist; missing tables are created.
+        clock: Returns seconds since the epoch; for tests.
 
     Raises:
-        ImportError: SQLAlchemy or the driver in the URL is missing; the message has the
-            line that installs it.
-        ConfigurationError: The URL cannot be read, or names another kind of database.
-        StoreError: The database cannot be reached, or was written by a newer Homing.
+        ImportError: SQLAlchemy or the driver in the URL is missing; the message contains the
+            command that installs it.
+        ConfigurationError: The URL is invalid, or names an unsupported kind of database.
+        StoreError: The database is unreachable, or a newer version of Homing wrote it.
     """
 
     def __init__(self, engine: str | sqlalchemy.Engine, *, clock: Callable[[], float] = time.time) -> None:
@@ -69,8 +69,8 @@ class SQLStore(Store):
         if kind == "sqlite" and not self._owned:
             raise ConfigurationError("engine: for SQLite give the URL, or better: SQLiteStore(path)")
         if kind != "sqlite":
-            # Statements see what is committed when they begin, and MySQL locks no gaps
-            # between rows: two conversations with neighbouring ids cannot deadlock.
+            # Each statement sees what is committed when it begins. MySQL locks no gaps
+            # between rows, so two conversations with neighbouring ids cannot deadlock.
             self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._clock = clock
         self._only_in = os.getpid() if kind == "sqlite" else None
@@ -81,9 +81,9 @@ class SQLStore(Store):
             connect=partial(_the, self._engine),
             translate=partial(_translated, repr(self), getattr(self._engine.dialect.dbapi, "Error", ())),
             limit=CALL_TIMEOUT,
-            # One transaction at a time in SQLite, and a database in memory belongs to one thread.
+            # SQLite runs one transaction at a time, and an in-memory database belongs to one thread.
             most=1 if kind == "sqlite" else MAX_THREADS,
-            # What the parent's connections say is not for the child. Somebody else's engine is theirs to look after.
+            # The child must not read from the parent's connections. The caller looks after an engine of its own.
             forked=partial(self._engine.dispose, close=False) if self._owned and kind != "sqlite" else bool,
             finish=self._engine.dispose if self._owned else bool,
         )
@@ -142,7 +142,7 @@ class SQLStore(Store):
         return self._run(lambda session: relational.prune(session, moment), limit=PRUNE_TIMEOUT)
 
     def close(self) -> None:
-        """See `Store.close`. An engine that was handed in stays open."""
+        """See `Store.close`. An engine passed by the caller stays open."""
         self._workers.stop()
 
     def __repr__(self) -> str:
@@ -150,7 +150,7 @@ class SQLStore(Store):
 
     def _run(self, action: Callable[[_Session], T], *, changes: bool = True, limit: float = CALL_TIMEOUT) -> T:
         if self._only_in not in (None, os.getpid()):
-            # SQLite's locks did not come along, and those inside of it may be held by nobody.
+            # SQLite's file locks are not inherited, and its internal locks may be held by threads that are gone.
             raise StoreError(f"{self!r} was opened before fork(): open it in the forked process")
         return self._workers.run(partial(_in_transaction, action), changes=changes, limit=limit)
 
@@ -174,7 +174,7 @@ def _migrate(engine: sqlalchemy.Engine, *, name: str, kind: str) -> None:
 
     try:
         _in_transaction(migrate, engine)
-    except ValueError as error:  # of the driver, which says no to the URL's file or address
+    except ValueError as error:  # the driver rejects the URL's file or address
         raise ConfigurationError(f"engine: the driver refuses the URL ({error})") from None
 
 
@@ -184,11 +184,11 @@ def _in_transaction(action: Callable[[_Session], T], engine: sqlalchemy.Engine) 
 
 
 def _translated(name: str, driver: Any, error: BaseException) -> BaseException:
-    # The driver's own error comes bare when the connection breaks while a transaction is being ended.
+    # The driver's own error is not wrapped if the connection breaks while a transaction ends.
     if not isinstance(error, (sqlalchemy.exc.SQLAlchemyError, driver)):
         return error
-    # `orig` is the driver's own message, without the statement and its parameters:
-    # those are what people wrote.
+    # `orig` is the driver's own message, without the statement and its parameters,
+    # which contain user content.
     cause = getattr(error, "orig", None) or error
     kind = _SimultaneousCreation if isinstance(error, sqlalchemy.exc.IntegrityError) else StoreError
     return kind(f"{name}: {cause}; is the database up and may this user write?")
@@ -206,7 +206,7 @@ class _Session:
 
     def execute(self, statement: str, parameters: Mapping[str, Any], /) -> relational.Rows:
         result = self._connection.execute(sqlalchemy.text(statement), dict(parameters))
-        return cast(relational.Rows, result)  # its rowcount is a descriptor, which pyright cannot match
+        return cast(relational.Rows, result)  # its rowcount is a descriptor, which pyright doesn't match
 
 
 _DIALECTS = {
@@ -218,16 +218,16 @@ _DIALECTS = {
 
 _MYSQL_LOCK = (f"SELECT GET_LOCK('{MIGRATION_LOCK}', {MIGRATION_TIMEOUT})", f"DO RELEASE_LOCK('{MIGRATION_LOCK}')")
 
-_LOCKS: dict[str, tuple[str, str | None]] = {  # keep other migrating processes out, let them in again
+_LOCKS: dict[str, tuple[str, str | None]] = {  # lock out other migrating processes, and unlock
     "postgresql": (f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})", None),  # ends with the transaction
     "mysql": _MYSQL_LOCK,
     "mariadb": _MYSQL_LOCK,
-    "sqlite": ("SELECT 1", None),  # BEGIN IMMEDIATE has done it
+    "sqlite": ("SELECT 1", None),  # BEGIN IMMEDIATE has locked already
 }
 
 
 def _made(url: str) -> sqlalchemy.Engine:
-    """Make it where no signal handler runs: the library has locks of its own."""
+    """Create the engine where no signal handler runs, because the library uses locks of its own."""
     return run_aside(partial(_engine, url), waiting_for="SQLAlchemy's engine", limit=CALL_TIMEOUT)
 
 
@@ -236,10 +236,10 @@ def _engine(url: str) -> sqlalchemy.Engine:
         engine = sqlalchemy.create_engine(
             url,
             pool_pre_ping=True,  # a database that restarted costs a reconnect, not a turn
-            hide_parameters=True,  # they are what people wrote
+            hide_parameters=True,  # they contain user content
         )
     except sqlalchemy.exc.ArgumentError as error:
-        raise ConfigurationError(  # the URL is not repeated: it may hold a password
+        raise ConfigurationError(  # without the URL: it may contain a password
             "engine: not a database URL; give for example postgresql+psycopg://user@host/database"
         ) from error
     except ImportError as error:
@@ -251,7 +251,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # or the driver begins transactions when it sees fit
+    connection.isolation_level = None  # otherwise the driver begins transactions on its own
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
 

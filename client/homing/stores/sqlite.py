@@ -1,4 +1,4 @@
-"""Conversations in a SQLite file: the durable store that needs no server and no extra."""
+"""Conversations in a SQLite file: the durable store that needs no server and no extra dependency."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from .workers import Workers, WorkItem, run_each
 from .writer import MAX_BATCH, commit_together, roll_back
 
 BUSY_TIMEOUT = 30.0
-"""Seconds to wait for another process that is writing. One save takes milliseconds; a
+"""Seconds to wait for another process that is writing. A save takes milliseconds, but a
 migration or a checkpoint on a slow disk may take seconds, and giving up loses a turn."""
 
 OPEN_PAUSE = 0.05
-"""Longest pause in seconds between attempts to open: about one journal switch."""
+"""Longest pause between attempts to open, in seconds: about one journal switch."""
 
 STALL = 60.0
-"""Seconds beyond ``busy_timeout`` that a call waits: for a slow disk, and for the calls before it. Then the disk
-hangs, and a typed error is worth more than patience."""
+"""Seconds beyond ``busy_timeout`` that a call waits for a slow disk and for earlier calls. After that the disk
+hangs, and a typed error is more useful than more waiting."""
 
 OPEN_TIMEOUT = 600.0
-"""The same for opening: an older file is brought up to date, which may mean millions of turns to move."""
+"""The same for opening, which migrates older files and may have to move millions of turns."""
 
 PRUNE_TIMEOUT = 3600.0
 """The same for `SQLiteStore.prune`, which may delete years of conversations."""
 
 MAX_READERS = 8
-"""Threads for reading, each with its connection, begun when needed and kept; more readers than that wait for
-their turn of a fraction of a millisecond. Each costs two file handles and its page cache, and closing one gives
-no handle back while others are open (SQLite holds it for the sake of its POSIX locks)."""
+"""Threads for reading, each with its own connection, started when needed and kept. Further readers wait for
+a fraction of a millisecond. Each thread costs two file handles and a page cache. Closing one would not release
+its handles while others are open (SQLite keeps them because of its POSIX locks)."""
 
 CLOSED = "this SQLiteStore is closed: open a new one"
 
 _OPENING = threading.Lock()
-"""One opening at a time per process: see `_create_private`. Taken by threads of stores only."""
+"""Serializes opening within a process: see `_create_private`. Only the stores' own threads take it."""
 
 
 def _after_fork() -> None:
-    """Whoever was opening when the process was forked is not here to give it back."""
+    """Replace the lock: a thread that held it during the fork doesn't exist here to release it."""
     global _OPENING
     _OPENING = threading.Lock()
 
@@ -61,29 +61,29 @@ if hasattr(os, "register_at_fork"):
 
 
 class SQLiteStore(Store):
-    """Keeps conversations in one file, safely shared by threads and processes on one machine.
+    """A store in one file, safely shared by threads and processes on one machine.
 
-    A commit that has returned survives ``kill -9`` and, with ``synchronous="full"``, a
-    power cut, if the disk tells the truth about flushing. Reads never wait for writes (WAL).
-    Commits that arrive together share one flush.
+    Once a commit has returned, it survives ``kill -9`` and, with ``synchronous="full"``, a
+    power cut, provided the disk flushes honestly. Reads never wait for writes (WAL).
+    Simultaneous commits share one flush.
 
-    Not for network file systems: their locks do not hold what WAL needs. Open it after
+    Not for network file systems: their locks are too weak for WAL. Open the store after
     forking, once per process.
 
-    Reads and writes run on threads of the store's own: a signal handler that raises, Ctrl-C for one, leaves
-    nothing behind. Each call has a time limit: ``busy_timeout`` and a minute.
+    Reads and writes run on the store's own threads, so a signal handler that raises, such as Ctrl-C, leaves
+    no inconsistent state behind. Each call has a time limit: ``busy_timeout`` plus one minute.
 
     Args:
-        path: The database file, created readable by its owner only if it is missing.
-        synchronous: ``"full"`` flushes each commit to the disk (the default: a turn that
-            was shown to somebody must not vanish). ``"normal"`` flushes at checkpoints:
-            faster, safe against ``kill -9``, but a power cut may undo the latest commits.
-        busy_timeout: Seconds to wait for another process that is writing (default 30).
-        clock: Seconds since the epoch; for tests.
+        path: The database file. If missing, it is created readable only by its owner.
+        synchronous: ``"full"`` (the default) flushes each commit to the disk, because a turn that
+            a user has seen must not vanish. ``"normal"`` flushes at checkpoints: it is
+            faster and safe against ``kill -9``, but a power cut may undo the latest commits.
+        busy_timeout: Seconds to wait for another process that is writing. Defaults to 30.
+        clock: Returns seconds since the epoch; for tests.
 
     Raises:
-        ConfigurationError: The path cannot be a database file.
-        StoreError: The file is no database, is locked for too long, or was written by a
+        ConfigurationError: The path cannot be a database file, or another argument is invalid.
+        StoreError: The file is not a database, is locked for too long, or was written by a
             newer version of Homing.
     """
 
@@ -103,7 +103,7 @@ class SQLiteStore(Store):
         self._clock = clock
         self._pid = os.getpid()
         self._closed = False
-        # Nothing here refers to the store: what its threads hold would keep it from being collected.
+        # Nothing here refers to the store: a reference held by its threads would keep it alive.
         files = _Files(self._path)
         connect = partial(_connect, self._path, synchronous=synchronous, busy_timeout=busy_timeout)
         common: dict[str, Any] = {
@@ -123,7 +123,7 @@ class SQLiteStore(Store):
         self._readers = Workers(
             "homing-sqlite-reader", connect=connect, carry_out=files.read, most=MAX_READERS, **common
         )
-        # Also when the store is forgotten; at interpreter exit its threads are waited for.
+        # Stops the threads when the store is garbage-collected; interpreter exit waits for them separately.
         finalizer = weakref.finalize(self, _stop_soon, self._writer, self._readers, self._pid)
         finalizer.atexit = False
         try:
@@ -173,15 +173,15 @@ class SQLiteStore(Store):
         return self._writer.run(lambda connection: relational.delete(connection, conversation_id))
 
     def prune(self, *, before: float) -> int:
-        """See `Store.prune`. The file keeps its size: the space is used for later turns."""
+        """See `Store.prune`. The file keeps its size; later turns reuse the space."""
         moment = checked_moment("before", before)
         self._check_usable()
         return self._writer.run(lambda connection: relational.prune(connection, moment), limit=PRUNE_TIMEOUT)
 
     def close(self) -> None:
-        """See `Store.close`. Commits under way are finished."""
+        """See `Store.close`. Finishes pending commits."""
         self._closed = True
-        if self._pid == os.getpid():  # closing in a forked child would pull the parent's file away
+        if self._pid == os.getpid():  # closing in a forked child would affect the parent's file
             self._readers.stop()
             self._writer.stop()
 
@@ -192,15 +192,15 @@ class SQLiteStore(Store):
         if self._closed:
             raise StoreError(CLOSED)
         if self._pid != os.getpid():
-            # Neither the threads nor SQLite's locks came along.
+            # A fork inherits neither the threads nor SQLite's locks.
             raise StoreError("this SQLiteStore was opened before fork(): open it in the forked process")
 
 
 class _Files:
-    """The database file, its log and its index: are they still those that were opened?
+    """Checks that the database file, its log and its index are still the files that were opened.
 
-    A file that was deleted or replaced while it is open takes changes as before, and keeps them from everybody
-    else until the last handle is closed; then they are gone. Three calls of ``stat`` cost some microseconds, a
+    A file that was deleted or replaced while open still accepts changes, but nobody else sees them, and
+    they are lost when the last handle is closed. Three calls of ``stat`` cost a few microseconds; a
     commit takes a thousand.
     """
 
@@ -209,11 +209,11 @@ class _Files:
         self._opened: list[tuple[int, int] | None] = [None, None, None]
 
     def note(self) -> None:
-        """Take them as they are now."""
+        """Remember the current files."""
         self._opened = [_identity(path) for path in self._paths]
 
     def check(self) -> None:
-        """Raise `StoreError` if one of them is another one."""
+        """Raise `StoreError` if one of the files has been replaced."""
         for path, opened in zip(self._paths, self._opened, strict=True):
             if opened is not None and _identity(path) != opened:
                 raise StoreError(
@@ -222,13 +222,13 @@ class _Files:
                 )
 
     def commit_together(self, connection: sqlite3.Connection, jobs: list[WorkItem[Any]]) -> None:
-        """Carry out changes, and let none of them be acknowledged that is gone."""
+        """Execute changes. Checks the files again afterwards, so that no lost change is acknowledged."""
         self.check()
         commit_together(connection, jobs)
         self.check()
 
     def read(self, connection: sqlite3.Connection, jobs: list[WorkItem[Any]]) -> None:
-        """Carry out reads."""
+        """Execute reads."""
         self.check()
         run_each(connection, jobs)
 
@@ -242,24 +242,24 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _nothing(connection: sqlite3.Connection) -> None:
-    """What the writer is asked to do for the sake of opening the file."""
+    """A no-op that makes the writer open the file."""
 
 
 def _connect(path: Path, *, synchronous: str, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path,
         timeout=busy_timeout,
-        isolation_level=None,  # BEGIN and COMMIT are ours to say
+        isolation_level=None,  # we send BEGIN and COMMIT ourselves
         check_same_thread=False,  # used by one thread at a time: the writer, or a borrower
     )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync alone does not reach the disk
         connection.execute("PRAGMA foreign_keys = ON")
-        # Bytes that are no UTF-8 are a damaged row, found where it is decoded; SQLite's own error would
-        # be that of the whole listing, and quote what people wrote.
+        # Invalid UTF-8 means a damaged row, which is detected when it is decoded. SQLite's own error would
+        # fail the whole listing and quote user content.
         connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
-    except BaseException:  # the first statement finds out that the file is no database
+    except BaseException:  # the first statement fails if the file is not a database
         connection.close()
         raise
     return connection
@@ -268,13 +268,13 @@ def _connect(path: Path, *, synchronous: str, busy_timeout: float) -> sqlite3.Co
 def _open(
     connect: Callable[[], sqlite3.Connection], files: _Files, path: Path, busy_timeout: float
 ) -> sqlite3.Connection:
-    """Open the writing connection and bring the tables up to date."""
+    """Open the writing connection and migrate the tables."""
     with _OPENING:
         _create_private(path)
         connection = connect()
         try:
-            # The switch to WAL does not wait as other statements do: of two processes that open
-            # a new file at once, one is told "locked" at once (openai-agents#4202). So: again.
+            # Unlike other statements, the switch to WAL does not wait. If two processes open a new
+            # file at once, one of them gets "locked" immediately (openai-agents#4202), so retry.
             tenacity.Retrying(
                 retry=tenacity.retry_if_exception(_is_locked),
                 wait=tenacity.wait_random(0, OPEN_PAUSE),
@@ -300,12 +300,12 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _is_locked(error: BaseException) -> bool:
-    # Python 3.10 has no sqlite_errorcode; SQLite's texts have been the same since 2004.
+    # Python 3.10 has no sqlite_errorcode; SQLite's messages have not changed since 2004.
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _disconnect(connection: sqlite3.Connection) -> None:
-    with contextlib.suppress(sqlite3.Error):  # its files were taken away: there is nothing to tidy up
+    with contextlib.suppress(sqlite3.Error):  # its files are gone, so there is nothing to clean up
         connection.close()
 
 
@@ -335,10 +335,10 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _create_private(path: Path) -> None:
-    """Create a missing file readable by its owner only: it will hold private conversations.
+    """Create a missing file readable only by its owner, because it will hold private conversations.
 
-    Only a missing one, and never while another store of this process opens: closing any
-    handle to a file drops all locks that the process has on it (POSIX fcntl).
+    Leaves an existing file alone, and must not run while another store of this process opens: closing
+    any handle to a file drops all locks that the process has on it (POSIX fcntl).
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -346,6 +346,6 @@ def _create_private(path: Path) -> None:
         pass
     except FileNotFoundError as error:
         raise ConfigurationError(f"path={str(path)!r}: the directory {str(path.parent)!r} does not exist") from error
-    except (OSError, ValueError) as error:  # ValueError: characters that no path can have
+    except (OSError, ValueError) as error:  # ValueError: characters not allowed in a path
         why = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"path={str(path)!r} cannot be created: {why}") from error

@@ -1,4 +1,4 @@
-"""The asynchronous face of a store: the same store, on worker threads."""
+"""The asynchronous counterpart of a store: the same store, on worker threads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from .base import DEFAULT_PAGE, AsyncStore, Header, Page, Store, StoredConversat
 T = TypeVar("T")
 
 STORE_THREADS = 32
-"""Threads for stores, per event loop. Apart from anyio's own 40: a program whose 40 threads
-all wait for a turn to be saved would otherwise wait for ever. As many as can share one
-flush of a SQLite file, and about the connections a database gives one process."""
+"""Threads for stores, per event loop. Separate from anyio's own 40: a program whose 40 threads
+all wait for a turn to be saved would otherwise deadlock. About as many as can share one
+flush of a SQLite file, or as a database allows connections per process."""
 
 _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("homing_store_threads")
 
 
 class ThreadedStore(AsyncStore):
-    """Runs a blocking store without blocking the event loop, on asyncio and trio alike.
+    """Runs a blocking store without blocking the event loop, on asyncio and trio.
 
-    One implementation of each store serves both clients, and one store object may serve
-    both at once. The hop to a thread costs some tens of microseconds; a turn costs
+    One implementation of each store serves both clients, and a single store object may serve
+    both at once. The switch to a thread costs tens of microseconds; a turn takes
     hundreds of milliseconds.
+
+    Args:
+        store: The blocking store.
     """
 
     def __init__(self, store: Store) -> None:
@@ -73,7 +76,7 @@ class ThreadedStore(AsyncStore):
         return await _in_thread(partial(self._store.prune, before=before))
 
     async def aclose(self) -> None:
-        """See `Store.close`. Done even in a cancelled scope."""
+        """See `Store.close`. Completes even in a cancelled scope."""
         with anyio.CancelScope(shield=True):
             await _in_thread(self._store.close)
 
@@ -82,7 +85,11 @@ class ThreadedStore(AsyncStore):
 
 
 def as_async(store: Store | AsyncStore) -> AsyncStore:
-    """Return the asynchronous face of a store; an asynchronous one is returned as it is."""
+    """Return an `AsyncStore` that wraps ``store``, or ``store`` itself if it is asynchronous already.
+
+    Raises:
+        ConfigurationError: ``store`` is not a store.
+    """
     if isinstance(store, AsyncStore):
         return store
     if isinstance(store, Store):
@@ -91,8 +98,8 @@ def as_async(store: Store | AsyncStore) -> AsyncStore:
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
-    # Not abandoned on cancellation: the wait is bounded by the store's own timeouts, and a
-    # commit must not go on behind the back of a caller who believes that it was cancelled.
+    # Not abandoned on cancellation: the store's own timeouts bound the wait, and a commit
+    # must not continue after its caller was told that it was cancelled.
     return await run_to_completion(lambda: anyio.to_thread.run_sync(call, limiter=_store_threads()))
 
 

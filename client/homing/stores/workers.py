@@ -1,13 +1,13 @@
 """The threads that do a store's work.
 
-Python runs signal handlers on the main thread, between two bytecodes of whatever it does there: Ctrl-C, or a
-time limit by SIGALRM, may leave a lock taken, a connection lent or half a response unread, and everybody
-behind it waits for ever. So a caller holds nothing here: it queues a job and waits for a bell. Connections
-belong to threads of their own, where no handler runs; a transaction begins and ends there, whatever becomes
-of the caller (openai-agents#1953, #2843, #2854, #4202, #4987).
+Python runs signal handlers on the main thread, between any two bytecodes. Ctrl-C, or a SIGALRM time limit,
+may therefore leave a lock taken, a connection checked out or half a response unread, and everything that needs
+it waits forever. So callers hold no resources here: a caller queues a job and waits for an event. Connections
+belong to threads of their own, where no handler runs; transactions begin and end there, whatever happens to
+the caller (openai-agents#1953, #2843, #2854, #4202, #4987).
 
-What both sides touch is made of single steps that no handler can divide: `queue.SimpleQueue`, bare locks, one
-attribute at a time. Nothing in `threading` or `concurrent.futures` that is written in Python is.
+Both sides share only single steps that a handler cannot interrupt: `queue.SimpleQueue`, bare locks, one
+attribute at a time. Nothing in `threading` or `concurrent.futures` that is written in Python qualifies.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 CLOSE_TIMEOUT = 60.0
-"""Seconds that closing waits for what was begun: twice what a save may wait for another process."""
+"""Seconds that closing waits for pending work: twice as long as a save may wait for another process."""
 
 
 class CompletionEvent:
-    """Rung once, by one thread; waited for by others."""
+    """An event that one thread sets once, and other threads wait for."""
 
     __slots__ = ("_silence", "rung")
 
@@ -43,19 +43,19 @@ class CompletionEvent:
         self._silence.acquire()
 
     def set(self) -> None:
-        """Let all go on who wait. Not twice."""
+        """Wake all waiting threads. Must be called only once."""
         self.rung = True
         self._silence.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has rung, at most ``seconds``; return whether it has."""
+        """Wait until the event is set, at most ``seconds``; return whether it is."""
         if not self.rung and self._silence.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX))):
-            self._silence.release()  # for the next one; one who is interrupted here makes that one wait in vain
+            self._silence.release()  # for the next waiter; an interrupt right here makes that one wait for nothing
         return self.rung
 
 
 class WorkItem(Generic[T]):
-    """Something to be done on a worker's thread, and its outcome."""
+    """An action to run on a worker's thread, and its outcome."""
 
     def __init__(self, action: Callable[[Any], T]) -> None:
         self._action = action
@@ -65,42 +65,42 @@ class WorkItem(Generic[T]):
         self.error: BaseException | None = None
 
     def take(self) -> bool:
-        """Decide on this job alone: to do it, or that it is not done. True for the first to ask."""
+        """Claim the right to run or withdraw this job. Returns True for the first caller only."""
         return self._taken.acquire(blocking=False)
 
     def run(self, resource: object) -> None:
-        """Do it and keep the outcome, of which the caller does not know yet."""
+        """Run the action and keep the outcome, without notifying the caller yet."""
         try:
             self.value = self._action(resource)
-        except BaseException as error:  # noqa: BLE001 - handed to the caller, who waits for it
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting caller
             self.error = error
 
 
 def run_each(resource: object, jobs: list[WorkItem[Any]]) -> None:
-    """Do one job after the other."""
+    """Run the jobs one after another."""
     for job in jobs:
         job.run(resource)
 
 
 def leave(resource: object) -> None:
-    """Leave open what somebody else closes."""
+    """Do nothing: the resource is closed elsewhere."""
 
 
 class Workers(Generic[R]):
-    """A queue of jobs, and threads that do them.
+    """A queue of jobs, and threads that run them.
 
     Args:
-        name: Of the threads.
-        waiting_for: What an error says that a caller has waited for.
-        closed: What an error says after `stop`.
-        connect: Makes what one thread works with, before its first job.
-        close: Lets go of it.
-        finish: Lets go of what the threads share, after the last of them.
-        carry_out: Does some jobs; an error that it raises is the outcome of all of them.
-        translate: Makes an error of the driver's one of ours, for one caller.
+        name: The threads' name.
+        waiting_for: What the caller was waiting for, for error messages.
+        closed: The error message after `stop`.
+        connect: Creates a thread's resource, before its first job.
+        close: Releases that resource.
+        finish: Releases what the threads share, after the last of them has ended.
+        carry_out: Runs a batch of jobs. An error that it raises is the outcome of all of them.
+        translate: Converts a driver's error to one of ours, for one caller.
         limit: Seconds that a caller waits for its job.
-        most: Threads at once. They are started when there is work for them.
-        batch: Jobs that are carried out together.
+        most: Maximum number of threads. They are started on demand.
+        batch: Maximum number of jobs that are run together.
         forked: Called in a forked child, which has none of the threads and starts its own.
     """
 
@@ -137,20 +137,20 @@ class Workers(Generic[R]):
         _all.add(self)
 
     def begin_anew(self) -> None:
-        """Have no threads, as in a forked child."""
+        """Reset to a state without threads, as in a forked child."""
         self._jobs: queue.SimpleQueue[WorkItem[Any] | None] = queue.SimpleQueue()
-        self._over = False  # whatever is still in the queue has been refused
-        self._counting = threading.Lock()  # taken by the threads here, never by a caller
+        self._over = False  # whether all jobs left in the queue have been refused
+        self._counting = threading.Lock()  # taken only by the worker threads, never by a caller
         self._busy = 0
-        self._threads: dict[int, CompletionEvent] = {}  # by identity, rung at the end
+        self._threads: dict[int, CompletionEvent] = {}  # by identity; set when the thread ends
 
     def run(self, action: Callable[[R], T], *, changes: bool = True, limit: float | None = None) -> T:
-        """Have ``action`` done and return its outcome.
+        """Run ``action`` on a worker thread and return its outcome.
 
-        A caller that is interrupted meanwhile withdraws what has not begun. For a change that has begun it waits:
-        its next look at the store is to show the outcome.
+        If the caller is interrupted meanwhile, it withdraws a job that has not begun. It waits for a change that
+        has begun, so that its next read shows the outcome.
 
-        Raises `StoreError` when it is not done within the limit, and after `stop`.
+        Raises `StoreError` if the job is not done within the limit, and after `stop`.
         """
         limit = self._limit if limit is None else limit
         ends = time.monotonic() + limit
@@ -159,7 +159,7 @@ class Workers(Generic[R]):
             raise StoreError(self._closed)
         try:
             self._jobs.put(job)
-            if self._over and job.take():  # behind the last job
+            if self._over and job.take():  # queued after the last job
                 raise StoreError(self._closed)
             self._staff()
             job.done.wait(limit)
@@ -179,10 +179,10 @@ class Workers(Generic[R]):
                 raise error
             raise error from cause
         finally:
-            del job, cause, error  # no cycle of an error and this frame, which would keep what was to be saved
+            del job, cause, error  # avoids a cycle of the error and this frame, which would keep the data alive
 
     def stop(self, *, wait: float = CLOSE_TIMEOUT) -> None:
-        """Do what is queued, then end the threads. Raises `StoreError` when that takes longer than ``wait``."""
+        """Finish the queued jobs, then end the threads. Raises `StoreError` if that takes longer than ``wait``."""
         ends = time.monotonic() + wait
         self._stopped = True
         self._jobs.put(None)
@@ -191,15 +191,15 @@ class Workers(Generic[R]):
                 raise StoreError(f"{self._waiting_for}: not ended within {wait:g} s; it goes on by itself")
 
     def stop_soon(self) -> None:
-        """Do what is queued, then end the threads, without waiting for it: for the garbage collector."""
+        """Like `stop`, but without waiting: for the garbage collector."""
         self.stop(wait=0)
 
     def _staff(self) -> None:
-        """Start another thread if there is more to do than there are threads without work."""
+        """Start another thread if there are more queued jobs than idle threads."""
         if self._jobs.qsize() > len(self._threads) - self._busy and len(self._threads) < self._most:
             thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            # Daemon: a program that forgets close() must still be able to end. Started by a thread that is never
-            # interrupted: start() waits for the new one on a Condition, which an interrupt would leave locked.
+            # Daemon: a program that forgets close() must still be able to exit. Started from another thread, which
+            # no signal interrupts: start() waits on a Condition, which an interrupt would leave locked.
             _thread.start_new_thread(thread.start, ())
 
     def _serve(self) -> None:
@@ -226,10 +226,10 @@ class Workers(Generic[R]):
                 gone.set()
 
     def _serve_next(self, resource: list[R]) -> bool:
-        """Do what is queued, or what comes next. False: it was the last.
+        """Run the next job, or batch of jobs. Return False if there will be no more.
 
-        A method of its own, so that nothing refers to the last job, and through it to the store, while the
-        thread waits: a forgotten store could not end it.
+        A separate method, so that no local variable refers to the last job, and through it to the store, while
+        the thread waits. Otherwise an abandoned store could not be collected, and the thread would never end.
         """
         first = self._jobs.get()
         if first is None:
@@ -243,7 +243,7 @@ class Workers(Generic[R]):
             if not resource:
                 resource.append(self._connect())
             self._carry_out(resource[0], jobs)
-        except BaseException as error:  # noqa: BLE001 - a caller waits for each of these jobs
+        except BaseException as error:  # noqa: BLE001 - a caller is waiting for each of these jobs
             for job in jobs:
                 job.error = error
         with self._counting:
@@ -266,7 +266,7 @@ class Workers(Generic[R]):
         return more
 
     def _refuse_the_rest(self) -> None:
-        self._over = True  # first: whoever queues a job now looks at this afterwards
+        self._over = True  # first: a caller checks this after it has queued its job
         try:
             while True:
                 job = self._jobs.get_nowait()
@@ -278,7 +278,7 @@ class Workers(Generic[R]):
 
 
 def run_aside(action: Callable[[], T], *, waiting_for: str, limit: float) -> T:
-    """Do something that takes locks of its own, once, where no signal handler runs."""
+    """Run an action that takes locks of its own once, on a thread where no signal handler runs."""
     job: WorkItem[T] = WorkItem(lambda _: action())
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Does a store keep the promises of `homing.stores.Store`? Run this over yours.
+"""Tests that a store implements `homing.stores.Store` correctly. Run them on your own store.
 
 ::
 
@@ -7,16 +7,15 @@
         def open_store(self, tmp_path):
             return lambda: MyStore(tmp_path / "data")
 
-``open_store()`` opens a store over data that is empty when a test begins; opened again in
-the same test, it must find the same data. An asynchronous store is tested through
-`blocking`::
+``open_store()`` opens a store whose data is empty when a test begins. When called again in
+the same test, it must open the same data. Test an asynchronous store through `blocking`::
 
     @pytest.fixture(params=["asyncio", "trio"])
     def open_store(self, request, tmp_path):
         with blocking(lambda: MyAsyncStore(tmp_path / "data"), backend=request.param) as open_store:
             yield open_store
 
-The methods need nothing of pytest but that fixture; each can be called with such a function.
+The methods need nothing from pytest except this fixture. You can also call them directly with such a function.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ __all__ = ["OpenStore", "StoreConformance", "blocking"]
 
 
 class StoreConformance(RecordPromises, VersionPromises, ListingPromises):
-    """Every promise, one method each. Subclass it and give the fixture ``open_store``."""
+    """One test method for each promise. Subclass it and provide the fixture ``open_store``."""
 
     durable = True
-    """Whether what was committed is there after closing and opening again."""
+    """Whether committed data survives closing and reopening the store."""

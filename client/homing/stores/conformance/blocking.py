@@ -1,4 +1,4 @@
-"""An asynchronous store, driven from threads."""
+"""Drives an asynchronous store from threads."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ def blocking(
 ) -> Iterator[OpenStore]:
     """Run an event loop in a thread and yield a function that opens asynchronous stores in it.
 
-    What it opens behaves as a blocking `Store`; calls of several threads run as tasks side
-    by side in the one loop.
+    The stores behave like a blocking `Store`. Calls from several threads run as concurrent tasks
+    in the same loop.
+
+    Args:
+        open_store: Creates the asynchronous store. Called in the event loop.
+        backend: The event loop to run.
     """
     with start_blocking_portal(backend) as portal:
 
-        async def opened() -> AsyncStore:  # in the loop, where some drivers must be made
+        async def opened() -> AsyncStore:  # in the loop, where some drivers must be created
             return open_store()
 
         yield lambda: _Blocking(portal, portal.call(opened))
 
 
 class _Blocking(Store):
-    """An asynchronous store that is driven from threads."""
+    """A blocking wrapper around an asynchronous store."""
 
     def __init__(self, portal: BlockingPortal, store: AsyncStore) -> None:
         self._portal = portal

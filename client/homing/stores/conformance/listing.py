@@ -1,4 +1,4 @@
-"""How a store lists and forgets."""
+"""Tests of listing and pruning."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .probe import OpenStore, a_turn, begin, loaded, walk
 
 
 class ListingPromises:
-    """How a store lists and forgets."""
+    """Tests of listing and pruning."""
 
     def test_the_listing_has_pages_newest_first(self, open_store: OpenStore) -> None:
-        """Every conversation once, in order of creation, each page but the last with a cursor."""
+        """Lists every conversation once, in order of creation. Each page but the last has a cursor."""
         with open_store() as store:
             assert store.list() == Page([], None)
             names = begin(store, 7)
@@ -25,7 +25,7 @@ class ListingPromises:
             assert item.turn_count == len(found.turns) == 1
 
     def test_pages_are_stable_while_others_write(self, open_store: OpenStore) -> None:
-        """Begun, written to and deleted between two pages: the others are met exactly once."""
+        """Creating, changing and deleting between pages still lists all other conversations exactly once."""
         with open_store() as store:
             names = begin(store, 9)
             page = store.list(limit=3)
@@ -43,7 +43,7 @@ class ListingPromises:
             assert seen == [*names[:4], *names[5:]]
 
     def test_prune_deletes_what_was_not_used_since(self, open_store: OpenStore) -> None:
-        """By the latest commit, not by creation."""
+        """The time of the latest commit counts, not that of creation."""
         with open_store() as store:
             names = begin(store, 4)
             assert store.prune(before=loaded(store, names[-1]).updated_at) == 0

@@ -1,4 +1,4 @@
-"""What the promises are put to the test with."""
+"""Helpers for the conformance tests."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ T = TypeVar("T")
 OpenStore: TypeAlias = Callable[[], Store]
 
 RACES = 10
-"""Times that a race is run: each one that is lost with a chance of one half or more is found."""
+"""How often to repeat a race: enough to detect a bug that shows with a probability of one half or more."""
 
 RACERS = 8
-"""Threads in a race: more than cores in most machines, so that some are interrupted inside."""
+"""Threads in a race: more than most machines have cores, so that some are preempted midway."""
 
 
 def a_turn(text: str) -> Turn:
-    """Return a turn that says this."""
+    """Return a turn with this text."""
     return {"messages": [{"role": "user", "content": text}], "finish_reason": "stop"}
 
 
 def texts_of(conversation: StoredConversation) -> list[str]:
-    """Return what the turns say."""
+    """Return the texts of the turns."""
     return [turn["messages"][0]["content"] for turn in conversation.turns]
 
 
 def loaded(store: Store, conversation_id: str) -> StoredConversation:
-    """Load what must be there."""
+    """Load a conversation that must exist."""
     found = store.load(conversation_id)
     assert found is not None, f"conversation {conversation_id!r} was stored and is not there"
     return found
 
 
 def begin(store: Store, count: int) -> list[str]:
-    """Create conversations with one turn each; return their names, the newest first.
+    """Create conversations with one turn each; return their names, newest first.
 
-    Two that the clock gave the same moment are in no particular order, so each waits for a
-    later one.
+    The order of conversations created at the same moment is undefined, so each one is retried
+    until its time is later than the previous one's.
     """
     names: list[str] = []
     latest = 0.0
     while len(names) < count:
-        name = f"c{(len(names) * 5) % count}"  # so that the order is not that of the names
+        name = f"c{(len(names) * 5) % count}"  # so that the order differs from that of the names
         store.commit(name, expected_version=0, header={"name": name}, turns=[a_turn(name)])
         created_at = loaded(store, name).created_at
         if created_at > latest:
@@ -70,7 +70,7 @@ def walk(store: Store, *, limit: int) -> list[ConversationSummary]:
 
 
 def conflict(call: Callable[[], object]) -> VersionConflict:
-    """Return the refusal that must come."""
+    """Return the `VersionConflict` that ``call`` must raise."""
     try:
         call()
     except VersionConflict as refusal:
@@ -79,7 +79,7 @@ def conflict(call: Callable[[], object]) -> VersionConflict:
 
 
 def refused(call: Callable[..., object], *arguments: object, **named: object) -> None:
-    """Check that a bad argument is refused."""
+    """Check that an invalid argument is rejected."""
     try:
         call(*arguments, **named)
     except ConfigurationError:
@@ -88,7 +88,7 @@ def refused(call: Callable[..., object], *arguments: object, **named: object) ->
 
 
 def race(racer: Callable[[int], T]) -> list[T]:
-    """Run it in many threads that start together; return what each returned."""
+    """Run ``racer`` in many threads that start together; return all results."""
     start = threading.Barrier(RACERS)
 
     def run(index: int) -> T:
@@ -100,10 +100,10 @@ def race(racer: Callable[[int], T]) -> list[T]:
 
 
 def attempt(store: Store, conversation_id: str, version: int, change: str, index: int) -> Any:
-    """Commit a new turn, or only a new header; return the new version or the refusal."""
+    """Commit a new turn, or only a new header; return the new version or the conflict."""
     name = str(index)
     try:
-        if change == "rename":  # no turn's key in the database tells this one from the others
+        if change == "rename":  # no turn's key in the database distinguishes this commit from the others
             return store.commit(conversation_id, expected_version=version, header={"by": name})
         return store.commit(conversation_id, expected_version=version, turns=[a_turn(name)])
     except VersionConflict as refusal:
@@ -111,7 +111,7 @@ def attempt(store: Store, conversation_id: str, version: int, change: str, index
 
 
 def append_each(store: Store, conversation_id: str, count: int, index: int) -> list[str]:
-    """Append turns one by one, again on each conflict; return what was acknowledged."""
+    """Append turns one by one, retrying on conflict; return the acknowledged texts."""
     acknowledged: list[str] = []
     while len(acknowledged) < count:
         text = f"{index}.{len(acknowledged)}"

@@ -1,4 +1,4 @@
-"""What a store does for one writer at a time."""
+"""Tests with a single writer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .probe import OpenStore, a_turn, loaded, refused, texts_of, walk
 
 
 class RecordPromises:
-    """What a store does for one writer at a time."""
+    """Tests with a single writer."""
 
     durable = True
-    """Whether what was committed is there after closing and opening again."""
+    """Whether committed data survives closing and reopening the store."""
 
     def test_a_conversation_reads_back_as_written(self, open_store: OpenStore) -> None:
-        """Header, turns, id, version and times."""
+        """Header, turns, id, version and times are all preserved."""
         with open_store() as store:
             header = {"affinity_key": "k-1", "system": "Be terse.", "metadata": {"title": None}}
             version = store.commit("c", expected_version=0, header=header, turns=[a_turn("a"), a_turn("b")])
@@ -25,13 +25,13 @@ class RecordPromises:
             assert 0 < found.created_at <= found.updated_at
 
     def test_an_unknown_conversation_is_none(self, open_store: OpenStore) -> None:
-        """Not an error, and not an empty conversation."""
+        """An unknown id is neither an error nor an empty conversation."""
         with open_store() as store:
             assert store.load("nobody") is None
             assert store.delete("nobody") is False
 
     def test_turns_keep_their_order(self, open_store: OpenStore) -> None:
-        """Past the tenth and hundredth too, where names sort differently from numbers."""
+        """Also beyond the tenth and hundredth, where names sort differently from numbers."""
         with open_store() as store:
             version, expected = 0, []
             for number in range(0, 120, 3):
@@ -41,7 +41,7 @@ class RecordPromises:
             assert texts_of(loaded(store, "c")) == expected
 
     def test_versions_grow_by_one(self, open_store: OpenStore) -> None:
-        """So that a conflict's two versions say how many commits were missed."""
+        """A conflict's two versions therefore show how many commits were missed."""
         with open_store() as store:
             first = store.commit("c", expected_version=0)
             assert first > 0
@@ -49,7 +49,7 @@ class RecordPromises:
             assert loaded(store, "c").version == first + 1
 
     def test_json_survives_unchanged(self, open_store: OpenStore) -> None:
-        """Key order included: the prompt is rebuilt from it, and the replica's cache hangs on it."""
+        """Including key order: the prompt is rebuilt from it, and the replica's cache depends on it."""
         turn: Turn = {
             "z": 1,
             "a": [True, False, None, 0.1, -1.5e300, 2**63 + 1, ""],
@@ -74,7 +74,7 @@ class RecordPromises:
             assert texts_of(loaded(store, "c")) == [text]
 
     def test_ids_are_compared_exactly(self, open_store: OpenStore) -> None:
-        """Case, accents and length matter."""
+        """Case, accents and length are significant."""
         ids = ["c", "C", "ç", "c-", "c%", "c_", "会話", "x" * 255, "x" * 254 + "y"]
         with open_store() as store:
             for name in ids:
@@ -84,7 +84,7 @@ class RecordPromises:
             assert sorted(item.id for item in walk(store, limit=4)) == sorted(ids)
 
     def test_the_header_changes_only_when_given(self, open_store: OpenStore) -> None:
-        """None leaves it, an empty one empties it."""
+        """None leaves the header unchanged, an empty header clears it."""
         with open_store() as store:
             version = store.commit("c", expected_version=0, header={"system": "x"})
             version = store.commit("c", expected_version=version, turns=[a_turn("a")])
@@ -95,7 +95,7 @@ class RecordPromises:
             assert texts_of(found) == ["a"]
 
     def test_keep_drops_the_newest_turns(self, open_store: OpenStore) -> None:
-        """Undo, edit, and starting over."""
+        """As needed for undo, edit and starting over."""
         with open_store() as store:
             version = store.commit("c", expected_version=0, turns=[a_turn(text) for text in "abcd"])
             version = store.commit("c", expected_version=version, keep=3)
@@ -110,7 +110,7 @@ class RecordPromises:
             assert [item.turn_count for item in store.list().items] == [2]
 
     def test_deleting_takes_everything(self, open_store: OpenStore) -> None:
-        """No turn comes back under the same id."""
+        """No turn reappears under the same id."""
         with open_store() as store:
             store.commit("c", expected_version=0, header={"h": 1}, turns=[a_turn("a"), a_turn("b")])
             store.commit("d", expected_version=0, turns=[a_turn("d")])
@@ -122,7 +122,7 @@ class RecordPromises:
             assert (loaded(store, "c").header, texts_of(loaded(store, "c"))) == ({}, [])
 
     def test_what_was_acknowledged_is_there_after_reopening(self, open_store: OpenStore) -> None:
-        """A restart of the program loses nothing, the affinity key in the header neither."""
+        """A restart of the program loses nothing, not even the affinity key in the header."""
         if not self.durable:
             return
         with open_store() as store:
@@ -139,7 +139,7 @@ class RecordPromises:
             assert texts_of(loaded(store, "c")) == ["a", "b", "c"]
 
     def test_what_is_returned_is_a_copy(self, open_store: OpenStore) -> None:
-        """Changing it, or what was given, changes nothing stored."""
+        """Changing the result, or the committed objects, doesn't affect the store."""
         with open_store() as store:
             header, turn = {"system": ["x"]}, a_turn("a")
             store.commit("c", expected_version=0, header=header, turns=[turn])
@@ -151,10 +151,10 @@ class RecordPromises:
             assert texts_of(loaded(store, "c")) == ["a"]
 
     def test_bad_arguments_are_refused(self, open_store: OpenStore) -> None:
-        """With ``ConfigurationError``, and without changing anything."""
+        """They raise ``ConfigurationError`` and change nothing."""
         with open_store() as store:
             version = store.commit("c", expected_version=0, turns=[a_turn("a")])
-            commit: Callable[..., object] = store.commit  # what is wrong here is wrong to a type checker too
+            commit: Callable[..., object] = store.commit  # untyped: a type checker would reject these arguments, too
             for name in ("", "a b", "a\n", "a\x00", "\ud83d", "x" * 256, None):
                 refused(commit, name, expected_version=0)
             refused(commit, "c", expected_version=-1)

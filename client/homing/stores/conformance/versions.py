@@ -1,4 +1,4 @@
-"""What a store does when writers meet."""
+"""Tests with concurrent writers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .probe import RACES, OpenStore, a_turn, append_each, attempt, conflict, loa
 
 
 class VersionPromises:
-    """What a store does when writers meet."""
+    """Tests with concurrent writers."""
 
     durable = True
-    """Whether what was committed is there after closing and opening again."""
+    """Whether committed data survives closing and reopening the store."""
 
     def test_a_stale_version_is_refused_and_changes_nothing(self, open_store: OpenStore) -> None:
-        """The lost update, the reason that there is a version (praxis ai#662)."""
+        """Prevents the lost update, the reason for versions (praxis ai#662)."""
         with open_store() as store:
             first = store.commit("c", expected_version=0, header={"h": 1}, turns=[a_turn("a")])
             second = store.commit("c", expected_version=first, turns=[a_turn("b")])
@@ -30,7 +30,7 @@ class VersionPromises:
             assert (found.version, found.header, texts_of(found)) == (second, {"h": 1}, ["a", "b"])
 
     def test_creating_twice_is_refused(self, open_store: OpenStore) -> None:
-        """Two tabs that both begin the same conversation."""
+        """As when two tabs begin the same conversation."""
         with open_store() as store:
             first = store.commit("c", expected_version=0, turns=[a_turn("a")])
             refusal = conflict(partial(store.commit, "c", expected_version=0, turns=[a_turn("b")]))
@@ -38,7 +38,7 @@ class VersionPromises:
             assert texts_of(loaded(store, "c")) == ["a"]
 
     def test_a_deleted_conversation_is_not_revived(self, open_store: OpenStore) -> None:
-        """A turn that was under way when the user deleted the conversation."""
+        """As when a turn was running while the user deleted the conversation."""
         with open_store() as store:
             version = store.commit("c", expected_version=0, turns=[a_turn("a")])
             store.delete("c")
@@ -47,7 +47,7 @@ class VersionPromises:
             assert store.load("c") is None
 
     def test_a_recreated_conversation_refuses_the_old_ones_writers(self, open_store: OpenStore) -> None:
-        """Deleted and begun anew elsewhere: the old conversation's turn does not belong here."""
+        """If it was deleted and recreated elsewhere, a turn of the old conversation doesn't belong in the new one."""
         with open_store() as store:
             old = store.commit("c", expected_version=0, turns=[a_turn("old")])
             store.delete("c")
@@ -57,7 +57,7 @@ class VersionPromises:
             assert texts_of(loaded(store, "c")) == ["new"]
 
     def test_two_open_stores_share_the_conversations(self, open_store: OpenStore) -> None:
-        """As two processes do: each sees the other's commits, and is refused on a stale version."""
+        """As in two processes: each sees the other's commits, and conflicts on a stale version."""
         if not self.durable:
             return
         with open_store() as one, open_store() as other:
@@ -67,7 +67,7 @@ class VersionPromises:
             assert conflict(partial(one.commit, "c", expected_version=first)).found == second
 
     def test_one_of_many_simultaneous_commits_wins(self, open_store: OpenStore) -> None:
-        """Creating, appending and renaming, from many threads on the same version."""
+        """For creating, appending and renaming, from many threads on the same version."""
         with open_store() as store:
             for number in range(RACES):
                 name, version, texts = f"c{number}", 0, list[str]()
@@ -83,7 +83,7 @@ class VersionPromises:
                 assert found.version == version
 
     def test_no_update_is_lost_among_writers_that_retry(self, open_store: OpenStore) -> None:
-        """Load, append, and again on conflict: every acknowledged turn is there, once, in order."""
+        """With load, append and retry on conflict, every acknowledged turn is stored once, in order."""
         with open_store() as store:
             store.commit("c", expected_version=0)
             acknowledged = race(partial(append_each, store, "c", RACES))
@@ -93,7 +93,7 @@ class VersionPromises:
                 assert [text for text in texts if text in mine] == mine
 
     def test_readers_see_whole_commits(self, open_store: OpenStore) -> None:
-        """Header and turns of one version together, while a writer replaces both."""
+        """Header and turns always belong to one version, while a writer replaces both."""
         with open_store() as store:
             version = store.commit("c", expected_version=0, header={"n": 1}, turns=[a_turn("1")])
             done = threading.Event()
