@@ -1,1 +1,1 @@
-"""What connects Homing to one other library each. Nothing here is imported unless it is asked for."""
+"""Integrations with other libraries, one per module. None is imported unless it is used."""

@@ -1,4 +1,4 @@
-"""What a browser is told of a reply: few kinds of server-sent events, with nothing in them that is not for it.
+"""A reply as the browser sees it: a few kinds of server-sent events, which reveal no internal details.
 
 ::
 
@@ -7,13 +7,13 @@
     delta      text                                     a piece of the visible reply
     refusal    text                                     a piece of a refusal
     tool       id, name, state                          started, finished or failed
-    resumed    at                                       broke, and goes on after that many characters
+    resumed    at                                       broke, and resumes after that many characters
     done       finish_reason, telemetry                 the end
-    failed     type, message, retry, status             the end too
+    failed     type, message, retry, status             also the end
 
-(Not ``error``: an EventSource calls its own events so, when a connection breaks.) A failure's message is a
-sentence of ours for the person in front of the page. What the exception itself says names addresses and
-repeats what the server said: it is for the log.
+(The name is not ``error``, because an EventSource uses that for its own events when a connection breaks.) A
+failure's message is a sentence that we wrote for the user. The exception's own message contains addresses and
+quotes the server, so it belongs in the log.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ..core.text.surrogates import replace_surrogates
 from ..types import events, tool_events
 
 KEEP_ALIVE_EVERY = 15.0
-"""Seconds of silence before a comment is sent: what the standard advises against proxies that drop quiet
-connections (https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes)."""
+"""Seconds of silence before a comment is sent. The standard recommends this interval because of proxies that
+drop idle connections (https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes)."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -66,7 +66,7 @@ _MESSAGES: Mapping[type[Exception], tuple[str, bool]] = {
     errors.StoreError: ("The conversation could not be read or saved. Reload it before you go on.", False),
     Exception: ("Something went wrong here.", False),
 }
-"""What is said for an error, and whether sending the same again may help. The nearest class counts."""
+"""The message for each error, and whether sending the same again may help. The nearest class in the MRO applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +74,24 @@ class Frame:
     """One server-sent event."""
 
     event: str
-    data: dict[str, Any] = field(repr=False)  # what people and models say: not for logs
+    data: dict[str, Any] = field(repr=False)  # user content, which must not be logged
 
     @property
     def last(self) -> bool:
-        """Whether nothing follows."""
+        """Whether this is the last frame."""
         return self.event in _LAST
 
     def encode(self, event_id: str | None = None) -> bytes:
-        """Return it as it goes over the wire."""
+        """Return the encoded event."""
         name = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
-        data = encode_json(self.data, name="the frame")  # JSON has no line ends of its own
+        data = encode_json(self.data, name="the frame")  # encoded JSON contains no line breaks
         return name + b"event: " + self.event.encode() + b"\ndata: " + data + b"\n\n"
 
 
 def frame_of(event: events.StreamEvent) -> Frame | None:
-    """Return what a browser is told of a stream's event, None where it is nothing to it.
+    """Return the frame for a stream's event, or None if the browser doesn't need it.
 
-    Arguments and results of tools stay on the server, and so do choices beyond the first.
+    Tool arguments and results stay on the server, and so do all choices but the first.
     """
     if isinstance(event, events.Waiting):
         return Frame(
@@ -116,9 +116,9 @@ _TEXT_EVENTS = {"content.delta": "delta", "reasoning.delta": "reasoning", "refus
 
 
 def done_frame(finish_reason: str | None, telemetry: Telemetry) -> Frame:
-    """Return the last frame of a reply that has ended, by itself or because it was stopped.
+    """Return the last frame of a reply that has finished or was stopped.
 
-    ``telemetry`` has null for what is not known: unknown is not zero.
+    In its ``telemetry``, null means unknown, which is not the same as zero.
     """
     told = {name: getattr(telemetry, name) for name in _TOLD}
     return Frame("done", {"finish_reason": finish_reason, "telemetry": told})
@@ -129,7 +129,7 @@ def failed_frame(error: Exception) -> Frame:
     known = next(kind for kind in type(error).__mro__ if kind in _MESSAGES)
     message, retry = _MESSAGES[known]
     data = {
-        # Other exceptions may be anybody's, and so may their names.
+        # Other exceptions, and their names, may come from any code.
         "type": type(error).__name__ if isinstance(error, errors.HomingError) else "InternalError",
         "message": message,
         "retry": retry,
@@ -139,9 +139,9 @@ def failed_frame(error: Exception) -> Frame:
 
 
 def merged(frames: Iterable[tuple[int, Frame]]) -> list[tuple[int, Frame]]:
-    """Return numbered frames in fewer ones that say the same to somebody who comes late.
+    """Merge numbered frames into fewer ones with the same meaning, for a follower that joins late.
 
-    Pieces of text are joined, and of several waits the last one stands. Each keeps the number of its last part.
+    Joins pieces of text, and keeps only the last of consecutive waits. A merged frame has the number of its last part.
     """
     result: list[tuple[int, Frame]] = []
     pieces: list[str] = []
@@ -170,8 +170,8 @@ def _join(result: list[tuple[int, Frame]], pieces: list[str]) -> None:
 class Journal:
     """The frames of one reply, numbered from 1.
 
-    ``name`` tells the reply from others: an event's id is ``name:number``, so that a reader who was away
-    says how far it had come, and one who had been reading another reply begins at the beginning.
+    ``name`` identifies the reply. An event's id is ``name:number``, so a reader that reconnects tells how far
+    it had read, and one that was reading another reply starts at the beginning.
     """
 
     def __init__(self, name: str) -> None:
@@ -180,11 +180,11 @@ class Journal:
 
     @property
     def ended(self) -> bool:
-        """Whether the last frame is there."""
+        """Whether the last frame has been added."""
         return bool(self.frames) and self.frames[-1].last
 
     def since(self, number: int) -> list[tuple[int, Frame]]:
-        """Return what has come after that number, merged."""
+        """Return the frames after that number, merged."""
         return merged(enumerate(self.frames[number:], number + 1))
 
 
@@ -194,6 +194,6 @@ def event_id(name: str, number: int) -> str:
 
 
 def number_after(last_event_id: str | None, name: str) -> int:
-    """Return the number that ``Last-Event-ID`` has for the reply called ``name``; 0 if it is of another, or none."""
+    """Return the frame number in a ``Last-Event-ID``, or 0 if it is missing or belongs to another reply."""
     found, _, number = (last_event_id or "").rpartition(":")
     return int(number) if found == name and number.isascii() and number.isdigit() else 0

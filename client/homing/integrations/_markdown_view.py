@@ -1,4 +1,4 @@
-"""A reply under way, as somebody sees it who watches: Markdown, drawn anew now and then."""
+"""A live view of a running reply: Markdown, redrawn periodically."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ..reply import Reply
 
 REDRAW = 0.1
-"""Seconds between two drawings. Each renders the whole text again; ten in a second look like a flow."""
+"""Seconds between redraws. Each redraw renders the whole text again; ten per second look fluid."""
 
 SHORT = 80
-"""Characters of a tool's arguments and result that are shown: a line."""
+"""How many characters of a tool's arguments and result to show: one line."""
 
 
 class LiveMarkdown:
-    """What is shown of one stream so far. `take` each event, and draw `markdown` when it is `due`."""
+    """The visible state of one stream. Pass each event to `take`, and draw `markdown` when it is `due`."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, list[str]]] = []
@@ -34,7 +34,7 @@ class LiveMarkdown:
         self._drawn = -math.inf
 
     def take(self, event: StreamEvent) -> None:
-        """Take one event of a conversation's stream."""
+        """Process one event of a conversation's stream."""
         if isinstance(event, Waiting):
             self._waiting = f"*No replica is ready: waiting for {event.elapsed:.0f} s ({event.cause}).*"
         elif isinstance(event, ReasoningDelta):
@@ -52,7 +52,7 @@ class LiveMarkdown:
         self._changed = True
 
     def due(self, now: float) -> bool:
-        """Whether it is time to draw, at ``now`` on a clock that does not go back. Yes counts as drawn."""
+        """Return whether to redraw at ``now``, on a monotonic clock. If true, this counts as a redraw."""
         if not self._changed or now - self._drawn < REDRAW:
             return False
         self._changed, self._drawn = False, now
@@ -60,13 +60,13 @@ class LiveMarkdown:
 
     @property
     def markdown(self) -> str:
-        """All of it: thoughts as a quotation, tools as code, and what the model says as it is."""
+        """The whole view: reasoning as a quotation, tools as code, and the model's text unchanged."""
         if not self._blocks:
             return self._waiting
         return sanitize_markdown("\n\n".join(_block(kind, "".join(pieces)) for kind, pieces in self._blocks))
 
     def ended(self, reply: Reply[Any]) -> str:
-        """The same with a line below that says where it came from."""
+        """Return the same, followed by a summary line of the reply's telemetry."""
         return f"{self.markdown}\n\n*{summary(reply.telemetry, interrupted=reply.interrupted)}*".strip()
 
     def _grow(self, kind: str, piece: str) -> None:
@@ -76,7 +76,7 @@ class LiveMarkdown:
 
 
 def summary(telemetry: Telemetry, *, interrupted: bool = False) -> str:
-    """What one reply met, on a line. What is not known is left out."""
+    """Summarize one reply's telemetry in a line, without unknown values."""
     parts = ["stopped"] if interrupted else []
     if telemetry.replica is not None:
         parts.append(_cell(telemetry.replica))
@@ -91,7 +91,7 @@ def summary(telemetry: Telemetry, *, interrupted: bool = False) -> str:
 
 
 def turns_table(turns: Iterable[Turn]) -> str:
-    """Each turn of a conversation with what it met, as a Markdown table. ``–`` is what the server does not say."""
+    """Return a conversation's turns and their telemetry as a Markdown table. ``–`` marks unknown values."""
     names = ("turn", "replica", "verdict", "prompt", "cached", "first token, ms", "waited, s")
     rows = [names, ("---",) * len(names)]
     for number, turn in enumerate(turns):
@@ -111,5 +111,5 @@ def _block(kind: str, text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """One short line of code: no backtick in it may end it."""
+    """Return one short line of inline code. Replaces backticks, which would end it."""
     return f"`{textwrap.shorten(text.replace('`', chr(39)), SHORT, placeholder=' …')}`"

@@ -1,4 +1,4 @@
-"""FastAPI, or any Starlette program: a reply as server-sent events.
+"""Replies as server-sent events, for FastAPI or any Starlette application.
 
     from homing.integrations.fastapi import sse_response     # pip install 'homing[fastapi]'
 
@@ -6,11 +6,12 @@
     async def chat(name: str, question: Annotated[str, Body()]) -> Response:
         return sse_response(client.conversation(name, store=store).stream(question))
 
-The browser leaves, the engine stops. While nothing comes (a cold server, a long prefill) comments keep
-the connection open, and ``waiting`` events tell how a cold start goes. Errors arrive as a ``failed`` event.
-What each event holds: docs/chatbot.md.
+When the browser disconnects, the engine stops. During silences (a cold server, a long prefill) comments keep
+the connection open, and ``waiting`` events report the progress of a cold start. Errors are sent as a ``failed``
+event. docs/chatbot.md describes the content of each event.
 
-A reply that is to outlive a reload of the page runs apart from the responses that show it: `LiveReply`.
+For a reply that should survive a reload of the page, use `LiveReply`, which runs independently of the
+responses that show it.
 """
 
 from __future__ import annotations
@@ -68,12 +69,12 @@ __all__ = [
 ]
 
 LINGER = 30.0
-"""Seconds that a `LiveReply` goes on with nobody there. A reload takes a few, a phone that changes its
-network takes ten or twenty; longer would be an engine that works for nobody."""
+"""Seconds that a `LiveReply` continues without followers. A reload takes a few seconds, a phone that changes
+networks ten or twenty; any longer would waste the engine's time."""
 
 _HEADERS = {
-    "cache-control": "no-store",  # what a person and a model say to each other
-    "x-accel-buffering": "no",  # nginx would collect events until its buffer is full
+    "cache-control": "no-store",  # the conversation is private
+    "x-accel-buffering": "no",  # otherwise nginx buffers events until its buffer is full
 }
 
 
@@ -84,14 +85,19 @@ def sse_response(
     keep_alive: float = KEEP_ALIVE_EVERY,
     headers: Mapping[str, str] | None = None,
 ) -> EventStreamResponse:
-    """Return a response that sends a reply as it comes.
+    """Return a response that sends a reply as it arrives.
 
-    ``source`` is a stream of an `AsyncClient`'s conversation (``stream``, ``run_stream``, ``stream_edit``,
-    ``stream_regenerate``) or of ``chat.completions.stream``: when the browser leaves, the engine stops, and a
-    conversation keeps what had come as an interrupted turn. Of a `LiveReply` any number of responses may be
-    made; its events have ids, and ``last_event_id``, the request's header of that name, is where to go on.
+    Args:
+        source: A stream of an `AsyncClient`'s conversation (``stream``, ``run_stream``, ``stream_edit``,
+            ``stream_regenerate``) or of ``chat.completions.stream``. When the browser disconnects, the engine
+            stops, and a conversation keeps the partial reply as an interrupted turn. A `LiveReply` can have any
+            number of responses, and its events have ids.
+        last_event_id: The request's ``Last-Event-ID`` header: where to resume a `LiveReply`.
+        keep_alive: Seconds of silence before a comment is sent.
+        headers: Additional response headers.
 
-    ``keep_alive`` is in seconds. Raises `ConfigurationError` for what is no such stream.
+    Raises:
+        ConfigurationError: ``source`` is not such a stream, or ``keep_alive`` is not positive.
     """
     if isinstance(source, LiveReply):
         body = source.events(last_event_id)
@@ -101,9 +107,12 @@ def sse_response(
 
 
 def frames_of(stream: AsyncReplyStream[Any] | AsyncChatStream) -> AsyncGenerator[Frame, None]:
-    """Return what a browser is told of a stream, to its end: the last frame is ``done`` or ``failed``.
+    """Convert a stream to frames for a browser. The last frame is ``done`` or ``failed``.
 
-    Nothing but a cancellation is raised while iterating. Close it, as with any async generator.
+    Iterating raises nothing except cancellation. Close the result, as any async generator.
+
+    Raises:
+        ConfigurationError: ``stream`` is not a stream of typed events of an `AsyncClient`.
     """
     if not isinstance(stream, (AsyncReplyStream, AsyncChatStream)):
         raise ConfigurationError(
@@ -124,7 +133,7 @@ async def _frames(stream: AsyncReplyStream[Any] | AsyncChatStream) -> AsyncGener
     except HomingError as error:
         logger.warning("a reply to a browser failed: %s", error)
         last = failed_frame(error)
-    except Exception as error:  # noqa: BLE001 - a bug of ours or of a tool's; the browser is owed an end all the same
+    except Exception as error:  # noqa: BLE001 - a bug of ours or of a tool's; the browser still needs a last frame
         logger.exception("a reply to a browser failed")
         last = failed_frame(error)
     yield last
@@ -146,13 +155,19 @@ async def _encoded(frames: AsyncGenerator[Frame, None]) -> AsyncGenerator[bytes,
 
 
 class LiveReply:
-    """A reply that runs apart from the responses that show it, and can be followed from anywhere in the process.
+    """A reply that runs independently of the responses that show it. Any code in the process can follow it.
 
-    Start `run` in a task of your program (not of a request), and give the object to `sse_response` as often
-    as somebody wants to see it: a page that was reloaded goes on where it was, two tabs see the same. When
-    nobody has followed for ``linger`` seconds (30), the reply is stopped, and kept as far as it had come.
+    Start `run` in a task of the application (not of a request), and pass the object to `sse_response` for
+    every request that shows it. A reloaded page resumes where it was, and two tabs see the same reply. If
+    nobody has followed the reply for ``linger`` seconds, it is stopped, and the partial reply is kept.
 
-    ``name`` begins the ids of its events; by default it is random.
+    Args:
+        stream: The reply's stream, as for `frames_of`.
+        name: Prefix of the events' ids. Defaults to a random one.
+        linger: Seconds to continue without followers. Defaults to 30.
+
+    Raises:
+        ConfigurationError: ``stream`` is not a stream of typed events of an `AsyncClient`, or ``name`` is invalid.
     """
 
     def __init__(
@@ -173,20 +188,20 @@ class LiveReply:
 
     @property
     def name(self) -> str:
-        """What the ids of its events begin with."""
+        """The prefix of the events' ids."""
         return self.journal.name
 
     def stop(self) -> None:
-        """Stop the reply; what had come is kept, and followers are told its end. From this event loop."""
+        """Stop the reply. Keeps the partial reply and sends followers the last frame. Call it from this event loop."""
         self._stream.cancel()
 
     def touch(self) -> None:
-        """Say that somebody follows whom this object does not see: from another process."""
+        """Report a follower that this object cannot see, such as one in another process."""
         self._alone_since = anyio.current_time()
         self._moved.set()
 
     async def run(self) -> None:
-        """Read the reply to its end. Whatever goes wrong with it is a frame, and not raised."""
+        """Read the reply to its end. Errors become a frame and are not raised."""
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._stop_when_alone)
@@ -195,11 +210,11 @@ class LiveReply:
                         self._add(frame)
                 group.cancel_scope.cancel()
         finally:
-            if not self.journal.ended:  # cancelled: the program ends
+            if not self.journal.ended:  # cancelled: the application is shutting down
                 self._add(done_frame(INTERRUPTED, Telemetry()))
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Frame], None]:
-        """Yield what came after frame ``after``, with its numbers, and then what comes, to the end."""
+        """Yield the numbered frames after number ``after``, then new ones as they arrive, to the end."""
         self._followers += 1
         self._moved.set()
         try:
@@ -217,7 +232,7 @@ class LiveReply:
             self.touch()
 
     async def changed(self, number: int) -> None:
-        """Wait until there are more than ``number`` frames, or the reply has ended."""
+        """Wait until there are more than ``number`` frames or the reply has ended."""
         while len(self.journal.frames) <= number and not self.journal.ended:
             await self._news.wait()
 
@@ -227,7 +242,7 @@ class LiveReply:
             await self._news.wait()
 
     async def events(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield what came after that event, and then what comes, as it goes over the wire."""
+        """Yield the encoded events after ``last_event_id``, then new ones as they arrive."""
         async with aclosing(self.follow(number_after(last_event_id, self.name))) as frames:
             async for number, frame in frames:
                 yield frame.encode(event_id(self.name, number))
@@ -253,9 +268,18 @@ class LiveReply:
 
 
 class EventStreamResponse(StreamingResponse):
-    """Sends server-sent events that are encoded already, with comments in silences of ``keep_alive`` seconds.
+    """A response that sends encoded server-sent events, and a comment after each ``keep_alive`` seconds of silence.
 
-    When the client leaves, ``events`` is cancelled where it waits.
+    When the client disconnects, ``events`` is cancelled.
+
+    Args:
+        events: The encoded events.
+        keep_alive: Seconds of silence before a comment is sent.
+        headers: Additional response headers.
+        background: A task to run after the response.
+
+    Raises:
+        ConfigurationError: ``keep_alive`` is not positive.
     """
 
     media_type = "text/event-stream"
@@ -275,18 +299,18 @@ class EventStreamResponse(StreamingResponse):
         self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it, as an ASGI application."""
+        """Serve the response, as an ASGI application."""
         async with anyio.create_task_group() as group:
 
             async def leave() -> None:
-                # Not left to the next write, as in newer ASGI: a silent reply would run on for nobody.
+                # Unlike newer ASGI, don't leave this to the next write: a silent reply would keep running unread.
                 await self.listen_for_disconnect(receive)
                 group.cancel_scope.cancel()
 
             async def send_unless_gone(message: Message) -> None:
                 try:
                     await send(message)
-                except OSError:  # how servers of ASGI 2.4 say that the client has left
+                except OSError:  # how ASGI 2.4 servers report that the client has disconnected
                     group.cancel_scope.cancel()
 
             group.start_soon(leave)
@@ -296,7 +320,7 @@ class EventStreamResponse(StreamingResponse):
             await self.background()
 
     async def stream_response(self, send: Send) -> None:
-        """Send the head, the events with comments in between, and the end."""
+        """Send the response head, the events with comments in between, and the end."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         writing = anyio.Lock()
         wrote = anyio.current_time()

@@ -1,17 +1,17 @@
-"""Modal: where a deployed server is, and strong stickiness for servers that offer it.
+"""Modal: finds deployed servers, and provides sticky sessions for servers that support them.
 
     url = server_url("homing", "SGLangServer")          # pip install 'homing[server]'
 
-    client = Client.from_modal("homing")                # the same, and a client of it
+    client = Client.from_modal("homing")                # the same, and a client for it
 
     with ModalStickySession(client.base_url) as session:   # plain HTTP: needs no modal
         chat = client.with_options(affinity=session).conversation()
 
-Sticky sessions are for servers under ``@modal.sessioned()``: a session holds its container
-alive, every request must carry its token, and all that do reach that one container: one
-session for each conversation. For prefix caches the routing hint that the
-client sends by default (`ModalAffinity`) is the better tool: it costs nothing and any
-replica may answer. Protocol: modal 1.6, ``_server.py``, and
+Sticky sessions are for servers under ``@modal.sessioned()``. A session keeps its container
+alive. Every request must carry the session's token, and reaches that one container; use one
+session per conversation. For prefix caches, prefer the routing hint that the
+client sends by default (`ModalAffinity`): it costs nothing, and any
+replica may respond. Protocol: modal 1.6, ``_server.py``, and
 modal.com/docs/guide/sticky-sessions.
 """
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 # Seconds without a request after which Modal ends a session; the SDK's own default.
 IDLE_TIMEOUT = 600
-# Seconds for a start: Modal queues it for capacity for up to 25 minutes since 1.6.1, and its SDK gives up here.
+# Seconds to start a session: since 1.6.1 Modal queues it for capacity for up to 25 minutes; its SDK gives up here.
 START_TIMEOUT = 1515.0
-# Seconds for ending a session, and tries for both: the SDK's.
+# Seconds to terminate a session, and attempts for both: the SDK's values.
 TERMINATE_TIMEOUT = 60.0
 START_TRIES = 5
 TERMINATE_TRIES = 3
@@ -58,11 +58,14 @@ _TERMINATE = "/_modal/sessions/terminate"
 def server_url(app: str, name: str = "SGLangServer", *, environment: str | None = None) -> str:
     """Return the URL of a deployed server, without ``/v1``.
 
-    ``app`` is the Modal App (`homing deploy` says ``homing`` unless told otherwise) and ``name`` the
-    Server, or the class of an ``http_server``. ``environment`` is Modal's, its default if None.
+    Args:
+        app: The name of the Modal App. `homing deploy` uses ``homing`` by default.
+        name: The name of the Server, or of the class of an ``http_server``.
+        environment: The Modal environment. None means Modal's default.
 
-    Raises `ConfigurationError`: modal is not installed, nobody is logged in, or there is no such server;
-    `APIConnectionError`: Modal could not be asked.
+    Raises:
+        ConfigurationError: modal is not installed, the user is not logged in, or the server doesn't exist.
+        APIConnectionError: The request to Modal failed.
     """
     modal = _modal()
     try:
@@ -80,7 +83,7 @@ def server_url(app: str, name: str = "SGLangServer", *, environment: str | None 
 
 
 async def async_server_url(app: str, name: str = "SGLangServer", *, environment: str | None = None) -> str:
-    """`server_url` for coroutines, on asyncio and trio alike: modal itself waits in a worker thread."""
+    """Return the same as `server_url`, on asyncio or trio. modal itself runs in a worker thread."""
     return await anyio.to_thread.run_sync(functools.partial(server_url, app, name, environment=environment))
 
 
@@ -113,7 +116,7 @@ def _copy(response: httpx.Response) -> httpx.Response:
 
 
 class _Session:
-    """What both faces share: the requests, and what their answers mean. No I/O."""
+    """Common base of both variants: builds requests and interprets responses, without I/O."""
 
     def __init__(
         self,
@@ -140,23 +143,27 @@ class _Session:
         return f"<{type(self).__name__} {self.url} {self.session_id or 'not started'}>"
 
     def headers(self) -> dict[str, str]:
-        """Return what each request of the session must carry. Raises `ConfigurationError` before `start`."""
+        """Return the headers that each request of the session must carry.
+
+        Raises:
+            ConfigurationError: The session is not running.
+        """
         if self._token is None:
             raise ConfigurationError("the sticky session is not running: call start() first")
         return {"Modal-Authorization": f"Bearer {self._token}"}
 
     def apply(self, key: str, headers: dict[str, str], body: dict[str, Any]) -> None:
-        """Add nothing for ``key``: the session chooses the replica, through `headers` on every request."""
+        """Do nothing: the session chooses the replica, through `headers` on every request."""
 
     def observe(self, key: str, headers: Mapping[str, str]) -> None:
-        """Learn nothing: the token stays the same until the session ends."""
+        """Do nothing: the token stays the same until the session ends."""
 
     def _authorized(self, **headers: str) -> dict[str, str]:
         identity, secret = self._proxy_token
         return {"Modal-Key": identity, "Modal-Secret": secret, **headers}
 
     def _starting(self) -> httpx.Request:
-        # One idempotency key for all tries: a retry must not leave a second session behind.
+        # One idempotency key for all attempts: a retry must not leave a second session behind.
         headers = {
             "x-modal-server-session-idle-timeout": str(self.idle_timeout),
             "x-idempotency-key": str(uuid.uuid4()),
@@ -188,7 +195,7 @@ class _Session:
 
     def _ended(self, response: httpx.Response) -> None:
         self.session_id = self._token = None
-        # 404: it had ended already, which is what was wanted.
+        # 404: the session had already ended, which is the desired result.
         if response.status_code >= 400 and response.status_code != 404:
             raise APIStatusError(
                 f"Modal did not end the sticky session ({response.status_code}); it ends by itself "
@@ -208,26 +215,39 @@ class _Session:
 
 
 class ModalStickySession(_Session):
-    """One sticky session: started, sent along, terminated. An affinity strategy: ``Client(affinity=session)``.
+    """One sticky session, used as an affinity strategy: ``Client(affinity=session)``.
 
-    - ``url``: of the server; else ``HOMING_BASE_URL``, then ``OPENAI_BASE_URL``.
-    - ``proxy_token``: ``(id, secret)`` or ``"wk-….ws-…"``; else ``MODAL_PROXY_TOKEN_ID`` and ``_SECRET``.
-    - ``idle_timeout``: seconds without a request after which Modal ends the session, 600 as in its SDK.
+    Also a context manager that starts and terminates the session. Before ``start`` and after ``terminate``,
+    requests that use the session raise `ConfigurationError` instead of going to another replica.
 
-    Also a context manager. After ``terminate``, or before ``start``, requests that use it raise
-    `ConfigurationError` instead of going elsewhere. Raises `ConfigurationError` for settings that cannot work.
+    Args:
+        url: The server's URL. Defaults to ``HOMING_BASE_URL``, then ``OPENAI_BASE_URL``.
+        proxy_token: ``(id, secret)`` or ``"wk-….ws-…"``. Defaults to ``MODAL_PROXY_TOKEN_ID`` and
+            ``MODAL_PROXY_TOKEN_SECRET``.
+        idle_timeout: Seconds without a request after which Modal ends the session. Defaults to 600, as in its SDK.
+
+    Raises:
+        ConfigurationError: A setting is invalid or missing.
     """
 
     def start(self) -> Self:
-        """Start the session; waits for capacity, which may be a cold start of minutes.
+        """Start the session. Waits for capacity, which may take minutes during a cold start.
 
-        Raises `APIStatusError` when Modal refuses and `APIConnectionError` when it cannot be reached.
+        Raises:
+            APIStatusError: Modal refuses.
+            APIConnectionError: Modal is unreachable.
+            APIResponseValidationError: Modal's response is invalid.
         """
         self._started(self._send(self._starting(), START_TIMEOUT, START_TRIES))
         return self
 
     def terminate(self) -> None:
-        """End the session, so that its container may go. Does nothing when none is running."""
+        """End the session, so that its container may stop. Does nothing if no session is running.
+
+        Raises:
+            APIStatusError: Modal refuses.
+            APIConnectionError: Modal is unreachable.
+        """
         if (request := self._ending()) is not None:
             self._ended(self._send(request, TERMINATE_TIMEOUT, TERMINATE_TRIES))
 
@@ -248,18 +268,26 @@ class ModalStickySession(_Session):
 
 
 class AsyncModalStickySession(_Session):
-    """`ModalStickySession` for coroutines, on asyncio and trio alike."""
+    """The asynchronous counterpart of `ModalStickySession`, for asyncio and trio."""
 
     async def start(self) -> Self:
-        """Start the session; waits for capacity, which may be a cold start of minutes.
+        """Start the session. Waits for capacity, which may take minutes during a cold start.
 
-        Raises `APIStatusError` when Modal refuses and `APIConnectionError` when it cannot be reached.
+        Raises:
+            APIStatusError: Modal refuses.
+            APIConnectionError: Modal is unreachable.
+            APIResponseValidationError: Modal's response is invalid.
         """
         self._started(await self._send(self._starting(), START_TIMEOUT, START_TRIES))
         return self
 
     async def terminate(self) -> None:
-        """End the session, so that its container may go. Does nothing when none is running."""
+        """End the session, so that its container may stop. Does nothing if no session is running.
+
+        Raises:
+            APIStatusError: Modal refuses.
+            APIConnectionError: Modal is unreachable.
+        """
         if (request := self._ending()) is not None:
             self._ended(await self._send(request, TERMINATE_TIMEOUT, TERMINATE_TRIES))
 

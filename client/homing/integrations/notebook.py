@@ -1,4 +1,4 @@
-"""In Jupyter: replies that grow while you look, and a conversation's turns as a table.
+"""Jupyter: shows replies as they arrive, and a conversation's turns as a table.
 
 ::
 
@@ -7,7 +7,7 @@
     reply = show(chat.stream("Why do KV caches matter?"))
     turns(chat)
 
-Conversations and replies need nothing of this: they render as Markdown by themselves.
+Conversations and replies render as Markdown even without this module.
 """
 
 from __future__ import annotations
@@ -42,11 +42,15 @@ def show(stream: ReplyStream[P]) -> Reply[P]: ...
 
 
 def show(stream: ReplyStream[Any]) -> Reply[Any]:
-    """Read ``stream`` to its end in one display that grows, and return the reply.
+    """Show ``stream`` in a live display until it ends, and return the reply.
 
-    The wait for a cold server, the model's thoughts and its tools are shown as well; a line below says which
-    replica it was and what its cache gave. The stop button stops the engine; what had come stays shown, and
-    stands in the conversation. Raises what the stream raises, and `ConfigurationError` without IPython.
+    Also shows the wait for a cold server, the model's reasoning and its tool calls, followed by a line about
+    the replica and its cache. The stop button stops the engine; the partial reply stays visible and is kept in
+    the conversation.
+
+    Raises:
+        ConfigurationError: IPython is not installed.
+        HomingError: The stream failed.
     """
     with _screen() as screen, stream:
         for event in stream:
@@ -63,7 +67,7 @@ async def async_show(stream: AsyncReplyStream[P]) -> Reply[P]: ...
 
 
 async def async_show(stream: AsyncReplyStream[Any]) -> Reply[Any]:
-    """`show`, for an `AsyncClient`'s stream: ``await async_show(chat.stream(…))`` in a cell."""
+    """Do the same as `show` for an `AsyncClient`'s stream: ``await async_show(chat.stream(…))`` in a cell."""
     with _screen() as screen:
         async with stream:
             async for event in stream:
@@ -72,9 +76,10 @@ async def async_show(stream: AsyncReplyStream[Any]) -> Reply[Any]:
 
 
 def turns(conversation: Conversation | AsyncConversation) -> Any:
-    """Return the conversation's turns as a table to look at: replica, verdict, tokens, times.
+    """Return the conversation's turns as a table for display: replica, verdict, tokens, times.
 
-    Raises `ConfigurationError` without IPython.
+    Raises:
+        ConfigurationError: IPython is not installed.
     """
     return _ipython().Markdown(turns_table(conversation.turns))
 
@@ -106,7 +111,7 @@ def _screen() -> Iterator[_Screen]:
     try:
         yield screen
     except BaseException:
-        screen.draw(screen._live.markdown)  # all that had come, and not only what was drawn
+        screen.draw(screen._live.markdown)  # everything received, not only what was drawn last
         raise
 
 

@@ -1,21 +1,21 @@
-"""For code that talks through another SDK: affinity, cold starts and proxy auth below it.
+"""Affinity, cold starts and proxy authentication for code that uses another SDK.
 
     from openai import OpenAI
     from homing.integrations.openai import http_client
 
     client = OpenAI(base_url=url, api_key="-", http_client=http_client())
 
-Nothing else changes. Whatever takes an httpx client works the same way: ``AsyncOpenAI``,
-LangChain's ``ChatOpenAI(http_client=…, http_async_client=…)``, and what is built on the openai
+Nothing else changes. Everything that takes an httpx client works the same way: ``AsyncOpenAI``,
+LangChain's ``ChatOpenAI(http_client=…, http_async_client=…)``, and libraries built on the openai
 SDK: pydantic-ai, instructor, the OpenAI Agents SDK, LiteLLM's ``client=``.
 
-A growing message list keeps its key, so its turns come home to one replica; ``prompt_cache_key``,
-where an SDK sends it, is the key. An explicit one goes along as a header::
+A growing message list keeps its key, so its turns return to the same replica. If an SDK sends
+``prompt_cache_key``, that is the key. Pass an explicit key as a header::
 
     client.chat.completions.create(..., extra_headers=affinity_headers(conversation_id))
 
-A 503 of a server that is starting is waited out (20 minutes by default; one request probes for
-all), and everything else is left to the SDK.
+While a server is starting and responds with 503, requests wait (20 minutes by default; one request
+probes for all). Everything else is left to the SDK.
 """
 
 from __future__ import annotations
@@ -50,21 +50,26 @@ def http_client(
     salt: str | None = None,
     **settings: Any,
 ) -> Any:
-    """Return an httpx client for a synchronous SDK.
+    """Return an httpx client for a synchronous SDK. The caller closes it.
 
-    - ``library``: ``"httpx"`` or ``"httpx2"``; None is the one that the installed openai wants (httpx2
-      from 3.0 on), httpx where openai is not installed.
-    - ``inner``: the transport that does the sending, default the library's own ``HTTPTransport``.
-    - ``affinity``: ``"prefix"``, ``"none"``, or a strategy such as ``HeaderAffinity("X-SMG-Routing-Key")``.
-    - ``cold_start_timeout``: seconds to wait for a first replica, default 20 minutes; 0 leaves that to the SDK.
-    - ``proxy_token``: Modal's, ``"wk-….ws-…"`` or a pair; None reads ``MODAL_PROXY_TOKEN_ID`` and
-      ``MODAL_PROXY_TOKEN_SECRET``. Sent to the server at ``base_url`` only (or ``HOMING_BASE_URL``).
-    - ``hooks``: ``on_wait`` shows progress, ``on_retry`` the short retries of a 503 of a warm server.
-    - ``salt``: keys are hashes with a random salt, one for each process, so that nobody reads contents off a
-      header. Give processes that serve the same conversations the same secret salt (8 characters or more).
-    - ``settings``: the httpx client's own, such as ``timeout``.
+    Args:
+        library: ``"httpx"`` or ``"httpx2"``. None selects the one that the installed openai needs (httpx2
+            from 3.0 on), or httpx if openai is not installed.
+        inner: The transport that sends the requests. Defaults to the library's own ``HTTPTransport``.
+        affinity: ``"prefix"``, ``"none"``, or a strategy such as ``HeaderAffinity("X-SMG-Routing-Key")``.
+        cold_start_timeout: Seconds to wait for a first replica. Defaults to 20 minutes; 0 leaves that to the SDK.
+        base_url: The server that receives the proxy token. Defaults to ``HOMING_BASE_URL``, then
+            ``OPENAI_BASE_URL``. Required if there is a proxy token.
+        proxy_token: Modal's token, ``"wk-….ws-…"`` or a pair. Defaults to ``MODAL_PROXY_TOKEN_ID`` and
+            ``MODAL_PROXY_TOKEN_SECRET``.
+        hooks: ``on_wait`` reports the progress of a cold start, ``on_retry`` the short retries when a warm server
+            responds with 503.
+        salt: A secret of 8 or more characters. Keys are salted hashes, so that headers reveal no content. The
+            default salt is random for each process; give processes that serve the same conversations the same one.
+        **settings: Arguments of the httpx client, such as ``timeout``.
 
-    The client is yours to close. Raises `ConfigurationError`.
+    Raises:
+        ConfigurationError: A setting is invalid, or the library is not installed.
     """
     terms = SDKSettings.resolve(
         affinity=affinity,
@@ -91,7 +96,7 @@ def async_http_client(
     salt: str | None = None,
     **settings: Any,
 ) -> Any:
-    """Return an httpx client for an asynchronous SDK; the arguments are `http_client`'s."""
+    """Return an httpx client for an asynchronous SDK. Takes the arguments of `http_client`."""
     terms = SDKSettings.resolve(
         affinity=affinity,
         cold_start_timeout=cold_start_timeout,
@@ -108,10 +113,17 @@ def async_http_client(
 
 
 def affinity_headers(key: str | None = None, *, affinity: AffinityChoice = "prefix") -> dict[str, str]:
-    """Return the headers that take a request to the replica of ``key``, a fresh key if None.
+    """Return the headers that route a request to the replica of ``key``.
 
-    For clients that you cannot give another transport: keep the result with the conversation and send it
-    with each of its requests. Raises `ConfigurationError` for a key that cannot travel in a header.
+    For clients whose transport you cannot replace: keep the result with the conversation, and send it
+    with each of its requests.
+
+    Args:
+        key: The affinity key. Defaults to a new random one.
+        affinity: ``"prefix"``, ``"none"``, or a strategy.
+
+    Raises:
+        ConfigurationError: ``key`` is not valid in a header.
     """
     headers: dict[str, str] = {}
     strategy, _ = resolve_affinity(affinity)
@@ -120,11 +132,11 @@ def affinity_headers(key: str | None = None, *, affinity: AffinityChoice = "pref
 
 
 _DEFAULTS = {"follow_redirects": True}
-"""As openai's own clients have it."""
+"""The same default as openai's own clients."""
 
 
 def _client_settings(module: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    # A jar of the client's own would take all conversations, and all who use it, to one replica.
+    # A regular cookie jar would send all conversations, and all users, to one replica.
     jar = ReadOnlyJar()
     for cookie in module.Cookies(settings.get("cookies")).jar:
         jar.set_cookie(cookie)

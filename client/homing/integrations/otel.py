@@ -1,15 +1,15 @@
-"""OpenTelemetry: a span for each call, and metrics, by the GenAI conventions.
+"""OpenTelemetry: a span for each call, and metrics, following the GenAI conventions.
 
     from homing import Client
     from homing.integrations.otel import instrument     # pip install 'homing[otel]'
 
     client = Client(hooks=instrument())
 
-Spans are called ``chat {model}`` and metrics ``gen_ai.client.*``, as
-github.com/open-telemetry/semantic-conventions-genai has them (in development, as of Nov 2026);
-what those have no name for is called ``homing.*``. Only the API package is needed; without an SDK nothing
-is recorded. What people and models say is recorded only if
-``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is ``true``. Keys never are.
+Spans are named ``chat {model}`` and metrics ``gen_ai.client.*``, following
+github.com/open-telemetry/semantic-conventions-genai (in development, as of Nov 2026).
+Names that the conventions lack begin with ``homing.``. Only the API package is needed; without an SDK nothing
+is recorded. Message content is recorded only if
+``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is ``true``. Keys are never recorded.
 """
 
 from __future__ import annotations
@@ -59,10 +59,16 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     provider_name: str = "sglang",
 ) -> Hooks:
-    """Return hooks that record every call, and call those of ``hooks`` besides.
+    """Return hooks that record every call.
 
-    ``tracer_provider`` and ``meter_provider`` default to the global ones; ``provider_name`` is what
-    ``gen_ai.provider.name`` says. Raises `ConfigurationError` where opentelemetry is not installed.
+    Args:
+        hooks: Hooks to call as well.
+        tracer_provider: Defaults to the global one.
+        meter_provider: Defaults to the global one.
+        provider_name: The value of ``gen_ai.provider.name``.
+
+    Raises:
+        ConfigurationError: opentelemetry is not installed.
     """
     try:
         from opentelemetry import metrics, trace
@@ -137,7 +143,7 @@ class _Recorder:
         self._verdicts = counter("homing.turns", "{turn}", "Turns of conversations, by what became of their cache")
 
     def begin(self, calling: Calling) -> Callable[[Called], None]:
-        """Begin a span as a child of what is going on in the caller's code."""
+        """Begin a span as a child of the caller's current span."""
         url = urlsplit(calling.base_url)
         common: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
@@ -153,7 +159,7 @@ class _Recorder:
                 attributes[attribute] = value
         if self._capture:
             attributes["gen_ai.input.messages"] = _messages(calling.messages)
-        # The name has the model in it, which is asked for only now where nobody has said which.
+        # `end` adds the model to the name: if the caller chose none, it is not known yet.
         span = self._tracer.start_span("chat", kind=self._client, attributes=attributes)
         began = calling.clock()
 
@@ -198,7 +204,7 @@ class _Recorder:
         span.set_attributes({name: value for name, value in attributes.items() if value is not None})
         if called.error is not None:
             span.set_attribute("error.type", _type_of(called.error))
-            # Its words may quote the conversation.
+            # The message may quote the conversation.
             span.set_status(self._failed(str(called.error) if self._capture else _type_of(called.error)))
         span.end()
 
@@ -221,7 +227,7 @@ class _Recorder:
             self._resumes.add(told.resumes, common)
 
     def count_turn(self, reply: Any) -> None:
-        """Count a turn by what became of its cache."""
+        """Count a turn by its cache verdict."""
         self._verdicts.add(1, {"gen_ai.provider.name": self._provider, "homing.verdict": reply.telemetry.verdict})
 
 
@@ -245,7 +251,7 @@ def _spoken(completion: ChatCompletion) -> str:
 
 
 def _parts(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message in the conventions' form."""
+    """Return a message in the format of the conventions."""
     content = message.get("content")
     if message.get("role") == "tool":
         return {

@@ -1,4 +1,4 @@
-"""Requests of other SDKs, brought to their replica below the SDK: `homing.integrations.openai` is the way in.
+"""Routes requests of other SDKs, at the transport level. The public interface is `homing.integrations.openai`.
 
 Only the integrations import this.
 """

@@ -1,4 +1,4 @@
-"""Requests of other SDKs: which conversation they belong to, and what became of them."""
+"""Requests of other SDKs: which conversation each belongs to, and how to interpret its outcome."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from ...core.telemetry.hooks import Hooks, log_as_asked
 from ...errors import APIError, APIStatusError, ColdStartTimeout, ConfigurationError
 
 READ_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
-"""Statuses whose body is read before the SDK gets it: it may say that the model is loading, and the
-connection has to be free while the call waits."""
+"""For these statuses the body is read before the SDK gets it: it may say that the model is loading, and the
+connection must be free while the call waits."""
 
 _SALT = os.urandom(16)
-"""Of this process: what its sync and its async clients, or its many short-lived ones, are asked for is one
-conversation all the same. Workers that are forked later share it."""
+"""One salt per process, so that a conversation keeps its key across sync, async and short-lived clients.
+Workers forked later share it."""
 
 SHORTEST_SALT = 8
-"""Characters: anything shorter is guessed, and contents with it."""
+"""Characters. A shorter salt could be guessed, and then the content."""
 
 _MESSAGE_HEADERS = frozenset(
     {
@@ -47,15 +47,15 @@ _MESSAGE_HEADERS = frozenset(
         "user-agent",
     }
 )  # fmt: skip
-"""Of the message and the SDK, as its ``x-stainless-…`` are, and not of who asks."""
+"""Headers that describe the message or the SDK (as ``x-stainless-…`` do) and don't identify the caller."""
 
 STOP = "x-should-retry"
-"""openai-python obeys this header. After a whole cold-start budget it should not begin another one."""
+"""openai-python obeys this header. After a full cold-start budget it should not begin another one."""
 
 
 @dataclass(frozen=True)
 class SDKSettings:
-    """How the requests of another SDK are carried."""
+    """Settings for handling the requests of another SDK."""
 
     affinity: Affinity
     keyed: bool
@@ -64,9 +64,9 @@ class SDKSettings:
     salt: bytes = field(repr=False)
     proxy_headers: Mapping[str, str] = field(repr=False)
     origin: str | None
-    """Where the proxy token may go; nowhere else, redirects included."""
+    """The only origin that receives the proxy token, also after redirects."""
     policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_retries=0))
-    """None of ours: the SDK has retries of its own for everything but cold starts."""
+    """No retries of our own: the SDK retries everything except cold starts."""
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
     @classmethod
@@ -81,7 +81,7 @@ class SDKSettings:
         salt: str | None,
         environment: Mapping[str, str] | None = None,
     ) -> SDKSettings:
-        """Combine arguments with the environment. Raises `ConfigurationError`."""
+        """Combine arguments with the environment. Raises `ConfigurationError` for invalid settings."""
         environment = os.environ if environment is None else environment
         log_as_asked(environment)
         strategy, keyed = resolve_affinity(affinity)
@@ -103,7 +103,7 @@ class SDKSettings:
         )
 
     def authorize(self, headers: MutableMapping[str, str]) -> None:
-        """Add Modal's proxy token to a request of its own server, unless the caller has added one."""
+        """Add Modal's proxy token to a request to its own server, unless the caller has set one."""
         for name, value in self.proxy_headers.items():
             headers.setdefault(name, value)
 
@@ -122,10 +122,10 @@ def origin_of(url: object) -> str:
 
 
 def key_of(body: Any, *, salt: bytes) -> str | None:
-    """Return the affinity key of a request by its JSON ``body``, None if it belongs to no conversation.
+    """Return the affinity key of a request with this JSON ``body``, or None if it belongs to no conversation.
 
-    ``prompt_cache_key`` means the same to OpenAI's caches as the key does to ours (the Agents SDK sets it
-    for each session); else the key is that of the messages up to the first user message.
+    ``prompt_cache_key`` has the same meaning for OpenAI's caches as the key for ours (the Agents SDK sets it
+    for each session). Without it, the key is derived from the messages up to the first user message.
     """
     if not isinstance(body, dict):
         return None
@@ -138,15 +138,15 @@ def key_of(body: Any, *, salt: bytes) -> str | None:
     try:
         return prefix_key(messages, salt=salt)
     except (ConfigurationError, AttributeError):
-        return None  # malformed: the server says better what is wrong with it
+        return None  # malformed: the server reports the problem better
 
 
 def apply_affinity(
     settings: SDKSettings, headers: Mapping[str, str], content: bytes
 ) -> tuple[str | None, dict[str, str], bytes]:
-    """Return the key of a request, the headers to add to it and its body.
+    """Return a request's key, the headers to add, and its body.
 
-    Nothing is added where a header that would be set is there already: the caller's own key wins.
+    Adds nothing if one of these headers is already set: the caller's own key wins.
     """
     try:
         body = json.loads(content) if content else None
@@ -164,7 +164,7 @@ def apply_affinity(
 
 
 def own_key(settings: SDKSettings, headers: Mapping[str, str]) -> str | None:
-    """Return the key that the caller has put on a request, None if there is none."""
+    """Return the key that the caller has set on a request, or None."""
     routing: dict[str, str] = {}
     if settings.keyed:
         settings.affinity.apply("-", routing, {})
@@ -172,7 +172,7 @@ def own_key(settings: SDKSettings, headers: Mapping[str, str]) -> str | None:
 
 
 def request_caller(settings: SDKSettings, headers: Mapping[str, str]) -> bytes:
-    """Return the digest of who asks, by a request's own headers."""
+    """Return a digest that identifies the caller, computed from the request's own headers."""
     said = ((name, value) for name, value in headers.items() if not _is_the_sdks(name.lower()))
     return caller_digest(said, {}, salt=settings.salt)
 
@@ -182,7 +182,7 @@ def _is_the_sdks(name: str) -> bool:
 
 
 def translate_error(error: Exception, request: Any) -> APIError | ConfigurationError:
-    """Translate what httpx, or httpx2, which names its exceptions alike, raised for want of an answer."""
+    """Translate a transport error of httpx or httpx2 (which uses the same exception names)."""
     if not isinstance(error, httpx.HTTPError):
         kind = getattr(httpx, type(error).__name__, httpx.ReadError)
         twin: Exception = kind(str(error))
@@ -192,7 +192,7 @@ def translate_error(error: Exception, request: Any) -> APIError | ConfigurationE
 
 
 def retryable_error(status: int, content: bytes, response: Any) -> APIStatusError | None:
-    """Return the error of an answer that may be worth another attempt, None for any other answer."""
+    """Return the error for a response that may be worth another attempt, or None for any other response."""
     if status not in READ_STATUSES:
         return None
     if response is None:
@@ -204,6 +204,6 @@ def retryable_error(status: int, content: bytes, response: Any) -> APIStatusErro
 
 
 def cold_start_response(error: ColdStartTimeout) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of the answer for a caller who waited in vain."""
+    """Return status, headers and body of the response after a cold start timed out."""
     told = {"message": str(error), "type": "cold_start_timeout", "param": None, "code": 503}
     return 503, {"content-type": "application/json", STOP: "false"}, json.dumps({"error": told}).encode()

@@ -1,4 +1,4 @@
-"""Other SDKs' requests, brought home: affinity, cold starts and Modal's proxy auth below the SDK."""
+"""A transport for other SDKs that adds affinity, cold-start waits and Modal's proxy authentication."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ..requests import (
 
 
 class AsyncRequestRouter:
-    """What the transports of one client share: settings, and what is known of each server.
+    """State shared by the transports of one client: settings, and the readiness of each server.
 
-    Only cold starts are waited out here. What else may pass (429, 500, a reset of a warm server) is
+    This waits out cold starts only. Other transient failures (429, 500, a reset by a warm server) are
     left to the SDK's own retries, which know the call.
     """
 
@@ -39,7 +39,7 @@ class AsyncRequestRouter:
         self._cookies = CookieStore()
 
     async def handle(self, request: Any, inner: Any) -> Any:
-        """Send ``request`` by the transport ``inner``, as often as its server needs to come up."""
+        """Send ``request`` through the transport ``inner``, repeatedly while its server is starting."""
         await request.aread()
         settings = self._settings
         origin = origin_of(request.url)
@@ -100,7 +100,7 @@ class AsyncRequestRouter:
             except StopIteration:
                 return response
             except ColdStartTimeout as error:
-                if self._settings.cold_start_timeout == 0:  # all of it is left to the SDK's own retries
+                if self._settings.cold_start_timeout == 0:  # cold starts are left to the SDK's own retries
                     if response is not None:
                         return response
                     if failure is not None:
@@ -115,7 +115,7 @@ class AsyncRequestRouter:
                 raise failure from None
 
     async def _send(self, attempt: Any, inner: Any, home: str | None, caller: Callable[[], bytes]) -> Any:
-        """Send ``attempt`` with the cookies that belong to it, and keep those that its answer sets."""
+        """Send ``attempt`` with its cookies, and keep those that the response sets."""
         cookies, library = self._cookies, _library_of(inner)
         if cookies and home is not None and (kept := cookies.of(caller(), home)) is not None:
             library.Cookies(kept).set_cookie_header(attempt)
@@ -127,7 +127,7 @@ class AsyncRequestRouter:
 
 
 def async_transport(inner: Any, router: AsyncRequestRouter) -> Any:
-    """Return a transport over ``inner``, of the library that ``inner`` is of."""
+    """Return a transport that wraps ``inner``, of the same library as ``inner``."""
     library = _library_of(inner)
 
     class AsyncHomingTransport(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
@@ -141,7 +141,7 @@ def async_transport(inner: Any, router: AsyncRequestRouter) -> Any:
 
 
 def _library_of(inner: Any) -> Any:
-    """Return httpx or its twin httpx2, whichever ``inner`` is a transport of."""
+    """Return the library that ``inner`` is a transport of: httpx or its twin httpx2."""
     for name in ("httpx", "httpx2"):
         library = sys.modules.get(name)
         if library is not None and isinstance(inner, library.AsyncBaseTransport):
@@ -150,7 +150,7 @@ def _library_of(inner: Any) -> Any:
 
 
 def _attempt(library: Any, request: Any, routing: dict[str, str], content: bytes) -> Any:
-    """Return a copy of ``request`` for one attempt: streams of responses hold on to theirs."""
+    """Return a copy of ``request`` for one attempt, because a response's stream keeps its request."""
     headers = request.headers.copy()
     headers.update(routing)
     if content != request.content:
