@@ -1,1 +1,1 @@
-"""The async client, written by hand. The sync one beside it is generated from it."""
+"""The async client, written by hand. The sync client is generated from it."""

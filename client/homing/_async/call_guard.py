@@ -1,4 +1,4 @@
-"""Deadlines and cancellation for a user's own httpx client. The twin for threads is written by hand too."""
+"""Deadlines and cancellation for a user's own httpx client. The twin for threads is also written by hand."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ T = TypeVar("T")
 
 
 class CallGuard:
-    """Time limits and cancellation for connections that do not watch a `RequestControl` themselves: those of a
-    user's own ``http_client``, and httpx's for what our transport does not cover."""
+    """Time limits and cancellation for connections that don't watch a `RequestControl` themselves.
+
+    These are the connections of a user's own ``http_client``, and httpx's own, which replace our transport where
+    it is unsupported."""
 
     def __init__(self, control: RequestControl) -> None:
         self._control = control
@@ -26,15 +28,15 @@ class CallGuard:
 
     @property
     def extensions(self) -> dict[str, Any]:
-        """What a request needs for it. (Nothing; the twin has to be told of connections.)"""
+        """Extensions that a request needs. (None here; the twin needs one to learn of connections.)"""
         return {}
 
     def attach(self, response: httpx.Response) -> None:
-        """Learn which connection it is."""
+        """Remember the response's connection."""
         self._socket = socket_of(response)
 
     async def run(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Do ``action``; raise `Expired` at the call's deadline, `Aborted` after `abort`."""
+        """Run ``action``. Raises `Expired` at the call's deadline, and `Aborted` after `abort`."""
         if self._control.aborted:
             raise Aborted
         deadline = self._control.deadline
@@ -51,13 +53,13 @@ class CallGuard:
         raise Expired
 
     def abort(self) -> None:
-        """Break off what `run` is doing."""
+        """Abort the action that `run` is running."""
         self._control.abort()
         if self._scope is not None:
             self._scope.cancel()
 
     def finalize(self) -> None:
-        """End the connection of a response that nobody refers to any more. For finalizers: takes no lock."""
+        """End the connection of a response that is no longer referenced. For finalizers: takes no lock."""
         shutdown_socket(self._socket)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a client takes as a store. The twin for threads is written by hand too."""
+"""The stores that a client accepts. The twin for threads is also written by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from ..stores.base import AsyncStore, Store
 
     AnyStore = Store | AsyncStore
-    """What a client takes as a ``store``."""
+    """The type of a client's ``store`` argument."""
 
 
 def store_for_client(store: AnyStore) -> AsyncStore:
-    """Return the face of ``store`` that this client speaks to. Raises `ConfigurationError` for what is no store."""
+    """Return ``store`` as an `AsyncStore`. Raises `ConfigurationError` if it is not a store."""
     from ..stores.threaded import as_async
 
     return as_async(store)

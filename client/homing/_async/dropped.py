@@ -1,7 +1,7 @@
-"""Streams whose readers have left without closing them, and which the collector has found.
+"""Streams that were garbage-collected before their readers closed them.
 
-A finalizer runs in whatever thread, between any two steps of anything, perhaps within the very lock it would
-want. So it only ends the connection and puts the stream into a queue. Whoever uses the client next does the rest.
+A finalizer can run in any thread, between any two steps, perhaps inside the very lock that it would
+need. So it only ends the connection and puts the stream into a queue. The client's next user does the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def close_dropped(dropped: deque[AsyncItemStream[Any]]) -> None:
-    """Close what lies in the queue. Never raises for what one of the streams has to say."""
+    """Close the streams in the queue. Never raises an error of one of the streams."""
     while dropped:
         try:
             stream = dropped.popleft()
@@ -26,6 +26,6 @@ async def close_dropped(dropped: deque[AsyncItemStream[Any]]) -> None:
         logger.debug("a stream was dropped without being closed")
         try:
             await stream._settle_dropped()
-        except Exception as error:  # noqa: BLE001 - it is another call's
+        except Exception as error:  # noqa: BLE001 - it belongs to another call
             raise_interrupt(error)
             logger.warning("a stream that was dropped could not be closed: %s", error)

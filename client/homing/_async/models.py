@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 
 
 class AsyncModels:
-    """``client.models``: what the server serves."""
+    """``client.models``: the models that the server offers."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def list(self) -> ModelList:
-        """Return the server's models; waits out a cold start. An iterable with a ``data`` list."""
+        """Return the server's models. Waits out a cold start.
+
+        Raises:
+            ColdStartTimeout: No replica became ready in time.
+            APIError: The call failed; see its subclasses in `homing.errors`.
+        """
         request = Request("GET", "/v1/models", self._client._options.timeout)
         return await self._client._call(request).answer(ModelList)

@@ -1,4 +1,4 @@
-"""Answers with their HTTP side: status, headers, body."""
+"""Responses with their HTTP details: status, headers, body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class AsyncRawResponse(Generic[R]):
-    """What `with_raw_response` returns. `parse` gives what the plain method would have returned."""
+    """The result of a `with_raw_response` method. `parse` returns the plain method's result."""
 
     def __init__(self, response: httpx.Response, content: bytes, parsed: R, *, retries_taken: int) -> None:
         self.http_response = response
@@ -56,7 +56,7 @@ class AsyncRawResponse(Generic[R]):
         return self.content.decode("utf-8", errors="replace")
 
     def parse(self) -> R:
-        """Return the parsed answer, or the stream."""
+        """Return the parsed response, or the stream."""
         return self._parsed
 
 
@@ -74,7 +74,7 @@ class AsyncRawCompletions:
         stream: bool = False,
         **params: Unpack[CreateParams],
     ) -> AsyncRawResponse[Any]:
-        """`create`, with status, headers and body beside the answer."""
+        """Like the plain `create`, with status, headers and body in addition to the parsed response."""
         protect_secrets(params)
         call = self._completions._call(messages, model, params, stream=stream)
         parsed: Any

@@ -1,4 +1,4 @@
-"""Runs a round's tools at the same time. The twin for threads is written by hand too."""
+"""Runs a round's tools concurrently. The twin for threads is also written by hand."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 class ToolRunner:
-    """Runs the tools of a round at the same time, each within its own time limit.
+    """Runs the tools of a round concurrently, each within its own time limit.
 
-    A coroutine function is a task, and is cancelled when its time is up. Any other function runs on a worker
-    thread, which cannot be stopped: it is left to itself, and what it returns goes nowhere.
+    A coroutine function runs as a task, which is cancelled when its time is up. Any other function runs on a worker
+    thread, which cannot be stopped: it is abandoned, and its result is discarded.
     """
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
-        """``tools`` are looked at by the twin, which can run no coroutine functions."""
+        """Ignore ``tools``. The twin checks them, because it cannot run coroutine functions."""
         self._stop: Callable[[], None] | None = None
         self._stopped = False
 
     async def work(self, jobs: Sequence[ToolInvocation], *, at_once: int) -> None:
-        """Run ``jobs``, at most ``at_once`` of them at a time; after `stop` some are left without a result."""
+        """Run ``jobs``, at most ``at_once`` at a time. After `stop`, some may have no result."""
         with anyio.CancelScope() as scope:
             self._stop = on_this_run(scope.cancel)
             if not self._stopped:
                 slots = anyio.CapacityLimiter(at_once)
                 async with anyio.create_task_group() as group:
-                    for job in jobs:  # in this order, also where tasks begin in any
+                    for job in jobs:  # in this order, even if tasks start in any order
                         await slots.acquire_on_behalf_of(job)
                         group.start_soon(self._do, job, slots)
         self._stop = None
 
     def stop(self) -> None:
-        """Let `work` return at once, from any thread or task."""
+        """Make `work` return immediately, from any thread or task."""
         self._stopped = True
         stop = self._stop
         if stop is not None:
@@ -57,15 +57,15 @@ class ToolRunner:
                 if job.tool.is_async:
                     value = await function()
                 else:
-                    # A limiter of its own: threads that never end must not block the program's others.
-                    # Boxed: trio lets no thread return an awaitable.
+                    # A separate limiter: threads that never end must not block other threads of the program.
+                    # In a list, because trio doesn't let a thread return an awaitable.
                     [value] = await anyio.to_thread.run_sync(
                         lambda: [function()], abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
                     )
                     if inspect.isawaitable(value):
                         value = await value
                 job.succeed(value, anyio.current_time() - began)
-        except Exception as error:  # noqa: BLE001 - the model is told, or the run raises it
+        except Exception as error:  # noqa: BLE001 - reported to the model, or raised by the run
             job.fail(error, anyio.current_time() - began)
         else:
             if scope.cancelled_caught:

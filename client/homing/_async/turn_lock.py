@@ -1,4 +1,4 @@
-"""One turn at a time: who may speak in a conversation."""
+"""The lock that lets a conversation run one turn at a time."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
     from .reply_stream import AsyncReplyStream
 
 INSIDE: ContextVar[tuple[AsyncTurnLock, ...]] = ContextVar("homing.inside", default=())
-"""The locks of the runs whose tools this code is part of: waiting for one of them would be a deadlock."""
+"""The locks held by the runs whose tools are executing this code. Waiting for one of them would deadlock."""
 
 OnBusy = Literal["wait", "raise", "cancel"]
 
 
 class AsyncTurnClaim(Claim):
-    """One turn's claim to a conversation."""
+    """One turn's claim to the turn lock."""
 
     __slots__ = ("stream", "wake_event")
 
     def __init__(self, stream: AsyncReplyStream[Any] | None = None) -> None:
         self.wake_event = WakeEvent()
         super().__init__(self.wake_event.set, owner=current_runner())
-        # Weakly: a stream that its reader drops must be collected, for that is what ends its turn.
+        # A weak reference: a stream dropped by its reader must be collected, because that ends its turn.
         self.stream = None if stream is None else ref(stream)
 
     def is_lost(self) -> bool:
-        """Whether it was a stream's, which has been collected."""
+        """Return whether the claim's stream has been garbage-collected."""
         return self.stream is not None and self.stream() is None
 
 
 class AsyncTurnLock:
-    """Held by the turn that runs. All objects of one client that stand for the same stored conversation share it."""
+    """Held by the running turn. Shared by all of a client's objects for the same stored conversation."""
 
     def __init__(self, clock: Callable[[], float], store: object = None) -> None:
-        """``clock`` is the client's, in seconds."""
+        """Create a free lock. ``clock`` is the client's, in seconds."""
         self.version = 0
-        """The version of the stored conversation that was written or read last; 0 before."""
+        """The version of the stored conversation that was last written or read; 0 before that."""
         self.dropped: deque[AsyncReplyStream[Any]] = deque()
-        """Streams that were collected in the middle of their turn. Whoever holds the lock records what had come."""
-        self._store = store  # kept alive: `AsyncTurnLocks` knows locks by its identity
+        """Streams that were garbage-collected mid-turn. The lock's next holder records their partial replies."""
+        self._store = store  # kept alive: `AsyncTurnLocks` looks up locks by its id
         self._clock = clock
         self._mutex = Mutex()
         renew_after_fork(self)
@@ -68,11 +68,22 @@ class AsyncTurnLock:
         total: float | None,
         stopped: Callable[[], bool] = bool,
     ) -> None:
-        """Wait for, refuse or cancel the turn that runs, as ``on_busy`` says; then hold the lock.
+        """Acquire the lock. If a turn is running, wait for it, cancel it or raise, depending on ``on_busy``.
 
-        The caller releases ``claim`` in whatever way this ends. Raises `ConversationBusy`, `DeadlineExceeded`
-        at ``until``, in the clock's time: the end of the call's ``total`` seconds, and `Aborted` when the claim
-        was woken and the turn is ``stopped``.
+        The caller must release ``claim``, even if this raises.
+
+        Args:
+            claim: The claim of the new turn.
+            name: The conversation's id, for error messages.
+            on_busy: What to do if a turn is running.
+            until: The deadline, in the clock's time: the end of the call's ``total`` seconds.
+            total: The length of that limit in seconds, for error messages.
+            stopped: Returns whether the new turn has been stopped. Checked whenever the claim is woken.
+
+        Raises:
+            ConversationBusy: ``on_busy`` is ``"raise"``, or waiting would deadlock.
+            DeadlineExceeded: The deadline has passed.
+            Aborted: The new turn has been stopped.
         """
         if self._mutex.try_take(claim, self._clock()):
             return
@@ -90,16 +101,16 @@ class AsyncTurnLock:
             await claim.wake_event.wait(self.patience(wait, *limits))
 
     def try_acquire(self, claim: AsyncTurnClaim) -> bool:
-        """Hold the lock if no turn runs or waits for it, and return whether that is so."""
+        """Acquire the lock if no turn holds it or waits for it; return whether it was acquired."""
         return self._mutex.try_take(claim, self._clock())
 
     def release(self, claim: AsyncTurnClaim) -> None:
-        """Let the next turn begin. Again does nothing."""
-        claim.released = True  # here as well: an interrupt may keep the call below from beginning
+        """Let the next turn begin. A second call does nothing."""
+        claim.released = True  # here as well: an interrupt may prevent the call below
         self._mutex.release(claim, self._clock())
 
     def patience(self, wait: float, until: float | None, total: float | None, what: str) -> float:
-        """Return ``wait``, or the seconds until ``until`` if less. Raises `DeadlineExceeded` when none are left."""
+        """Return ``wait``, or the seconds until ``until`` if less. Raises `DeadlineExceeded` if none are left."""
         if until is None:
             return wait
         left = until - self._clock()
@@ -110,10 +121,10 @@ class AsyncTurnLock:
     async def _look_at_holder(
         self, claim: AsyncTurnClaim, name: str, on_busy: OnBusy, limits: tuple[float | None, float | None, str]
     ) -> None:
-        """Cancel the turn that runs if ``on_busy`` says so; refuse to wait for one that only this caller can end.
+        """Cancel the running turn if ``on_busy`` says so; refuse to wait for one that only this caller can end.
 
-        A function of its own, so that nothing refers to that turn's stream while this one waits: it could
-        not be collected.
+        A separate function, so that no local variable refers to the running turn's stream while this turn waits.
+        Otherwise the stream could not be collected.
         """
         holder = self._mutex.holder
         own = self._mutex.is_claimed_by(claim.owner)
@@ -128,10 +139,10 @@ class AsyncTurnLock:
 
 
 class AsyncTurnLocks:
-    """One lock for each stored conversation, as long as anybody refers to it.
+    """One lock for each stored conversation, as long as it is referenced.
 
-    Web programs make a conversation object for each request: two of them in one process are to
-    wait for each other, as two calls on one object do (notebooklm-py#616).
+    Web applications create a conversation object per request. Two of them in one process must
+    wait for each other, just as two calls on one object do (notebooklm-py#616).
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -144,7 +155,7 @@ class AsyncTurnLocks:
         self._guard = threading.RLock()
 
     def of(self, store: object, name: str) -> AsyncTurnLock:
-        """Return the lock of the conversation ``name`` in ``store``; without a store, one of its own."""
+        """Return the lock of the conversation ``name`` in ``store``, or a new lock if there is no store."""
         if store is None:
             return AsyncTurnLock(self._clock)
         with self._guard:

@@ -1,1 +1,1 @@
-"""The sync client: generated from the async one by scripts/unasync.py, except concurrency.py and network.py."""
+"""The sync client: generated from the async one by scripts/unasync.py, except the modules without its header."""

@@ -1,4 +1,4 @@
-"""Deadlines and cancellation for a user's own httpx client. The twin for tasks is written by hand too."""
+"""Deadlines and cancellation for a user's own httpx client. The twin for tasks is also written by hand."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ T = TypeVar("T")
 
 
 POLL = 1.0
-"""Seconds after which the watchdog looks whether the deadline has moved nearer."""
+"""Seconds between the watchdog's checks whether the deadline has moved closer."""
 
 
 UNREAD = 64 << 20
-"""Bytes that are thrown away of a connection that is broken off: several times what systems buffer."""
+"""Bytes to discard from an aborted connection: several times what systems buffer."""
 
 
 LATE_POLL = 0.05
-"""Seconds after which it looks again whether somebody waits for a server whose time is over."""
+"""Seconds between checks, after the deadline, whether a caller is still waiting for the server."""
 
 
 class CallGuard:
-    """Time limits and cancellation for connections that do not watch a `RequestControl` themselves: those of a
-    user's own ``http_client``, and httpx's for what our transport does not cover.
+    """Time limits and cancellation for connections that don't watch a `RequestControl` themselves.
 
-    A thread in a blocking read cannot be cancelled. One watchdog thread for each guarded stream
-    breaks the connection under it when the deadline, which moves with every chunk, has passed.
+    These are the connections of a user's own ``http_client``, and httpx's own, which replace our transport where
+    it is unsupported.
+
+    A thread in a blocking read cannot be cancelled. So each guarded stream has a watchdog thread, which breaks
+    the connection when the deadline, which moves with every chunk, has passed.
     """
 
     def __init__(self, control: RequestControl) -> None:
         self._control = control
         self._socket: socket.socket | None = None
         self._expired = False
-        self._closed = WakeEvent()  # not an Event: an interrupt can leave that locked, and the watchdog waiting
+        self._closed = WakeEvent()  # not an Event: an interrupt could leave that locked, and the watchdog waiting
         self._began: float | None = None
-        """When what `run` is doing has begun; None while it does nothing, and nobody waits for the server."""
+        """When the action of `run` began; None while there is none, and no caller waits for the server."""
         self._watchdog: threading.Thread | None = None
 
     def attach(self, response: httpx.Response) -> None:
-        """Learn which connection it is."""
+        """Remember the response's connection."""
         self._attach(response.extensions.get("network_stream"))
 
     @property
     def extensions(self) -> dict[str, Any]:
-        """What a request needs for it."""
+        """Extensions that a request needs."""
         return {"trace": self._trace}
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        # A new connection, known before its first answer, whose head may never end. (httpcore tells it.)
+        # Learn of a new connection from httpcore before the first response, whose head may never end.
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._attach(info["return_value"])
 
@@ -67,7 +69,7 @@ class CallGuard:
             self._watchdog.start()
 
     def run(self, action: Callable[[], T]) -> T:
-        """Do ``action``; raise `Expired` at the call's deadline, `Aborted` after `abort`."""
+        """Run ``action``. Raises `Expired` at the call's deadline, and `Aborted` after `abort`."""
         if self._control.aborted:
             raise Aborted
         self._began = self._control.clock()
@@ -88,12 +90,12 @@ class CallGuard:
         return result
 
     def abort(self) -> None:
-        """Break off what `run` is doing."""
+        """Abort the action that `run` is running."""
         self._control.abort()
         self._break()
 
     def finalize(self) -> None:
-        """End the connection of a response that nobody refers to any more. For finalizers: takes no lock."""
+        """End the connection of a response that is no longer referenced. For finalizers: takes no lock."""
         self._closed.set()
         shutdown_socket(self._socket)
 
@@ -122,7 +124,7 @@ class CallGuard:
             return
         shutdown_socket(broken)
         try:
-            # What a flood has left in the kernel would keep the reader busy for seconds. (Plain, also under TLS.)
+            # Data that a flood left in the kernel would keep the reader busy for seconds. (Raw bytes, even under TLS.)
             for _ in range(UNREAD // (1 << 20)):
                 if not socket.socket.recv(broken, 1 << 20):
                     break

@@ -1,4 +1,4 @@
-"""What a client takes as a store. The twin for tasks is written by hand too."""
+"""The stores that a client accepts. The twin for tasks is also written by hand."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from ..stores.base import Store
 
     AnyStore = Store
-    """What a client takes as a ``store``."""
+    """The type of a client's ``store`` argument."""
 
 
 def store_for_client(store: AnyStore) -> Store:
-    """Return ``store``. Raises `ConfigurationError` for what is no store."""
+    """Return ``store``. Raises `ConfigurationError` if it is not a store."""
     from ..stores.base import Store
 
     if not isinstance(store, Store):

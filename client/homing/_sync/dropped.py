@@ -1,8 +1,8 @@
 # Generated from client/homing/_async/dropped.py by scripts/unasync.py: edit that file, not this one.
-"""Streams whose readers have left without closing them, and which the collector has found.
+"""Streams that were garbage-collected before their readers closed them.
 
-A finalizer runs in whatever thread, between any two steps of anything, perhaps within the very lock it would
-want. So it only ends the connection and puts the stream into a queue. Whoever uses the client next does the rest.
+A finalizer can run in any thread, between any two steps, perhaps inside the very lock that it would
+need. So it only ends the connection and puts the stream into a queue. The client's next user does the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def close_dropped(dropped: deque[ItemStream[Any]]) -> None:
-    """Close what lies in the queue. Never raises for what one of the streams has to say."""
+    """Close the streams in the queue. Never raises an error of one of the streams."""
     while dropped:
         try:
             stream = dropped.popleft()
@@ -27,6 +27,6 @@ def close_dropped(dropped: deque[ItemStream[Any]]) -> None:
         logger.debug("a stream was dropped without being closed")
         try:
             stream._settle_dropped()
-        except Exception as error:  # noqa: BLE001 - it is another call's
+        except Exception as error:  # noqa: BLE001 - it belongs to another call
             raise_interrupt(error)
             logger.warning("a stream that was dropped could not be closed: %s", error)

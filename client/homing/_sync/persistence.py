@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/persistence.py by scripts/unasync.py: edit that file, not this one.
-"""A conversation's place in a store."""
+"""Loads and saves a conversation, and tracks its version in the store."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Persistence:
-    """Loads and saves one conversation. Used by whoever holds the turn lock."""
+    """Loads and saves one conversation. Used only by the holder of the turn lock."""
 
     def __init__(self, store: AnyStore, conversation_id: str, lock: TurnLock, *, is_new: bool) -> None:
         self.store = store
         self.opened = is_new
-        """Whether what the store holds is known here. It is for an id that has just been made up."""
+        """Whether the stored state is known here. True from the start for a newly generated id."""
         self._face = store_for_client(store)
         self._id = checked_id(conversation_id)
         self._lock = lock
@@ -33,20 +33,20 @@ class Persistence:
 
     @property
     def version(self) -> int:
-        """The stored version that is known here, 0 for none."""
+        """The stored version known here; 0 for none."""
         return self._sync_state.version
 
     def behind(self) -> bool:
-        """Whether another object of this client has saved a newer state than is known here."""
+        """Return whether another object of this client has saved a newer state than the one known here."""
         return self._lock.version not in (0, self._sync_state.version)
 
     def is_saved(self, turns: Sequence[Turn]) -> bool:
-        """Whether the store holds these turns, as far as is known here."""
+        """Return whether the last known state of the store has exactly these turns."""
         saved = self._sync_state.turns
         return len(saved) == len(turns) and all(one is other for one, other in zip(saved, turns, strict=True))
 
     def load(self) -> tuple[ConversationSettings, list[Turn]] | None:
-        """Return what the store holds now, None if there is no such conversation."""
+        """Return the store's current state, or None if the conversation doesn't exist."""
         stored = self._read()
         if stored is None:
             self.opened = True
@@ -54,14 +54,14 @@ class Persistence:
             return None
         header = ConversationSettings.from_dict(stored.header)
         turns = [Turn.from_dict(turn) for turn in stored.turns]
-        # An older layout is written anew with the next turn: then the header differs.
+        # The next turn rewrites an older layout, because then the header differs.
         self._sync_state.mark_saved(stored.version, turns, stored.header)
         self._lock.version = stored.version
         self.opened = True
         return header, turns
 
     def save(self, turns: Sequence[Turn], header: dict[str, Any]) -> None:
-        """Make the store hold this. Raises `VersionConflict`, and `StoreError` for whatever else goes wrong."""
+        """Save this state. Raises `VersionConflict`, and `StoreError` for any other failure."""
         change = self._sync_state.pending_commit(turns, header)
         if change is None:
             return
@@ -93,7 +93,7 @@ class Persistence:
             raise
 
     def _was_ours(self) -> bool:
-        """Whether the newer state is what we had saved without hearing so: the connection broke too early."""
+        """Return whether the newer state is our own write, whose confirmation was lost with the connection."""
         stored = self._read()
         return stored is not None and self._sync_state.confirm_uncertain(stored.version, stored.turns, stored.header)
 
@@ -102,5 +102,5 @@ class Persistence:
             return self._face.load(self._id)
         except HomingError:
             raise
-        except Exception as error:  # a store of the user's own
+        except Exception as error:  # from a user's own store
             raise StoreError(f"the store failed: {type(error).__name__}: {error}") from error

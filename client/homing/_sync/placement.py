@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/placement.py by scripts/unasync.py: edit that file, not this one.
-"""A turn's replica: found before the first one of a conversation, and burdened while it runs."""
+"""A turn's replica: chosen before a conversation's first turn, and counted as busy while a turn runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..core.retry.timers import Timeout
 from .attempt import Attempt, Endpoint
 
 DRAW_TIMEOUT = 2.0
-"""Seconds for trying out a key. The answer takes a round trip and needs no engine; a turn waits for it."""
+"""Seconds to try a key. The response takes one round trip and doesn't need the engine, but a turn waits for it."""
 
 
 class Placement:
-    """Chooses the key of one turn's ``request``, and counts the turn while it is under way."""
+    """Chooses the key of one turn's ``request``, and counts the turn while it is running."""
 
     __slots__ = (
         "_counted",
@@ -25,7 +25,7 @@ class Placement:
     )
 
     def __init__(self, endpoint: Endpoint, request: Request, *, placed: bool) -> None:
-        """Not ``placed``: the request's key may be exchanged for one that leads to a less busy replica."""
+        """Prepare the placement. Unless ``placed``, the request's key may be replaced by one of a less busy replica."""
         self.placed = placed
         self._endpoint = endpoint
         self._request = request
@@ -34,7 +34,7 @@ class Placement:
         self._counted: str | None = None
 
     def place(self) -> None:
-        """Find a key that leads to a replica with little to do, where the client is to look for one."""
+        """Find a key that leads to a replica with little load, if the client is configured to look for one."""
         if self.placed:
             return
         options, request = self._endpoint.options, self._request
@@ -57,7 +57,7 @@ class Placement:
         self.placed = True
 
     def begin(self) -> None:
-        """Count the turn as one of its replica's."""
+        """Count the turn as running on its replica."""
         if self._endpoint.options.placement != "balanced":
             return
         key = self._request.key
@@ -66,13 +66,13 @@ class Placement:
             self._endpoint.options.server_state.replicas.begin(key, self._endpoint.options.clock())
 
     def end(self) -> None:
-        """The turn no longer burdens its replica."""
+        """Stop counting the turn as running on its replica."""
         key, self._counted = self._counted, None
         if key is not None:
             self._endpoint.options.server_state.replicas.end(key, self._endpoint.options.clock())
 
     def stop(self) -> None:
-        """End the search at once, from any thread or task."""
+        """End the search immediately, from any thread or task."""
         self._stopped = True
         if self._probe is not None:
             self._probe.abort()

@@ -1,4 +1,4 @@
-"""Runs a round's tools at the same time. The twin for tasks is written by hand too."""
+"""Runs a round's tools concurrently. The twin for tasks is also written by hand."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class ToolRunner:
-    """Runs the tools of a round at the same time, each within its own time limit.
+    """Runs the tools of a round concurrently, each within its own time limit.
 
     Each runs on a thread of its own, with the caller's context variables. A thread cannot be stopped: when its
-    time is up it is left to itself, and what it returns goes nowhere.
+    time is up, it is abandoned, and its result is discarded.
     """
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
-        """Raises `ConfigurationError` for coroutine functions, which need an event loop."""
+        """Check ``tools``. Raises `ConfigurationError` for coroutine functions, which need an event loop."""
         for tool in tools:
             if tool.is_async:
                 raise ConfigurationError(
@@ -37,7 +37,7 @@ class ToolRunner:
         self._stopped = False
 
     def work(self, jobs: Sequence[ToolInvocation], *, at_once: int) -> None:
-        """Run ``jobs``, at most ``at_once`` of them at a time; after `stop` some are left without a result."""
+        """Run ``jobs``, at most ``at_once`` at a time. After `stop`, some may have no result."""
         waiting = deque(jobs)
         began: dict[ToolInvocation, float] = {}
         while (waiting or began) and not self._stopped:
@@ -64,7 +64,7 @@ class ToolRunner:
                 job.expire()
 
     def stop(self) -> None:
-        """Let `work` return at once, from any thread."""
+        """Make `work` return immediately, from any thread."""
         self._stopped = True
         self._news.put(None)
 
@@ -72,7 +72,7 @@ class ToolRunner:
         assert job.tool is not None, "only what has a function is run"
         try:
             value = job.tool.function(**job.arguments)
-        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting thread
             self._news.put((job, None, error))
         else:
             self._news.put((job, value, None))

@@ -1,7 +1,7 @@
-"""Help for testing what you build on Homing: a local edge in-process, faults, assertions.
+"""Tools for testing programs that use Homing: an in-process local edge, faults, assertions.
 
-The pytest plugin gives the fixtures ``edge``, ``homing_client`` and ``async_homing_client``;
-what is exported here is for tests without pytest and for assertions. The edge needs
+The pytest plugin provides the fixtures ``edge``, ``homing_client`` and ``async_homing_client``.
+This module exports the assertions, and the edge for tests without pytest. The edge needs
 ``pip install 'homing[local]'``.
 """
 

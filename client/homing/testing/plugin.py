@@ -1,7 +1,6 @@
-"""The pytest plugin: a fast, warm edge for each test, and clients that point at it.
+"""The pytest plugin: a fast, warm edge for each test, and clients for it.
 
-Loaded by every pytest run in an environment that has Homing, so nothing heavy is imported
-before a fixture is used.
+Every pytest run in an environment with Homing loads this, so heavy imports wait until a fixture is used.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def edge_settings(request: pytest.FixtureRequest) -> EdgeSettings:
     """Return the settings of ``edge``: ``EdgeSettings.instant()`` with the ``edge`` marker's changes.
 
-    Override this fixture to set up every edge of a module or a project.
+    Override this fixture to configure all edges of a module or a project.
     """
     from homing_server.local import EdgeSettings
 
@@ -38,7 +37,7 @@ def edge_settings(request: pytest.FixtureRequest) -> EdgeSettings:
 
 @pytest.fixture
 def edge(edge_settings: EdgeSettings) -> Iterator[Edge]:
-    """Run a local edge for one test: three warm replicas that answer at once."""
+    """Run a local edge for one test: three warm replicas that respond immediately."""
     from homing_server.local import Edge
 
     with Edge(edge_settings) as edge:
@@ -47,7 +46,7 @@ def edge(edge_settings: EdgeSettings) -> Iterator[Edge]:
 
 @pytest.fixture
 def homing_client(edge: Edge) -> Iterator[homing.Client]:
-    """Return a ``homing.Client`` of the edge."""
+    """Return a ``homing.Client`` for the edge."""
     import homing
 
     client = homing.Client(base_url=edge.url)
@@ -57,7 +56,7 @@ def homing_client(edge: Edge) -> Iterator[homing.Client]:
 
 @pytest.fixture
 async def async_homing_client(edge: Edge, anyio_backend: object) -> AsyncIterator[homing.AsyncClient]:
-    """Return a ``homing.AsyncClient`` of the edge, for tests run by anyio's pytest plugin."""
+    """Return a ``homing.AsyncClient`` for the edge, for tests run by anyio's pytest plugin."""
     import homing
 
     client = homing.AsyncClient(base_url=edge.url)
