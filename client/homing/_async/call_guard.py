@@ -18,8 +18,9 @@ T = TypeVar("T")
 class CallGuard:
     """Time limits and cancellation for connections that don't watch a `RequestControl` themselves.
 
-    These are the connections of a user's own ``http_client``, and httpx's own, which replace our transport where
-    it is unsupported."""
+    These are the connections of a user's own ``http_client``, and of httpx's own client, which is used where our
+    transport doesn't apply.
+    """
 
     def __init__(self, control: RequestControl) -> None:
         self._control = control

@@ -52,13 +52,13 @@ class AsyncConversation(AsyncConversationState):
     Args:
         client: The client that makes the requests.
         id: The conversation's id. Defaults to a random one. If the ``store`` already holds a conversation
-            with this id, it is read when first needed and continued, with its own system prompt and affinity key.
+            with this id, it is read when first needed and continued, with its own system prompt.
         system: The system prompt.
         model: The model for this conversation. Defaults to the client's.
         tools: Tools that the model may call: functions, `Tool` objects, or definitions as mappings.
         on_busy: What to do when a turn begins while another is running: ``"wait"`` for it, ``"raise"``
             `ConversationBusy`, or ``"cancel"`` the running turn, which is then kept as interrupted.
-        affinity_key: Selects the replica. Defaults to a random key.
+        affinity_key: Selects the replica. Defaults to the stored key, or a random one.
         defaults: Parameters for every turn.
         store: Where to save the conversation.
         trim: Keeps prompts below a number of tokens.
@@ -130,8 +130,8 @@ class AsyncConversation(AsyncConversationState):
             ConversationBusy: Another turn is running, and ``on_busy`` is ``"raise"`` or waiting would deadlock.
             ColdStartTimeout: No replica became ready in time.
             APIError: The call failed; see its subclasses in `homing.errors`.
-            StoreError: The reply could not be saved. It is the error's ``reply``.
-            VersionConflict: The stored conversation has changed. The error's ``reply`` is in no history.
+            StoreError: The store fails. If it failed to save the reply, that is the error's ``reply``.
+            VersionConflict: The stored conversation has changed. The error's ``reply``, if any, is in no history.
         """
         protect_secrets(params)
         return await self._turn([user_message(content)], params, shows=False).reply()

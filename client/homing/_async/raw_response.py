@@ -23,7 +23,13 @@ R = TypeVar("R")
 
 
 class AsyncRawResponse(Generic[R]):
-    """The result of a `with_raw_response` method. `parse` returns the plain method's result."""
+    """The result of a `with_raw_response` method. `parse` returns the plain method's result.
+
+    Attributes:
+        http_response: The HTTP response.
+        content: The body; empty for a stream.
+        retries_taken: How many retries the call needed.
+    """
 
     def __init__(self, response: httpx.Response, content: bytes, parsed: R, *, retries_taken: int) -> None:
         self.http_response = response
@@ -74,7 +80,10 @@ class AsyncRawCompletions:
         stream: bool = False,
         **params: Unpack[CreateParams],
     ) -> AsyncRawResponse[Any]:
-        """Like the plain `create`, with status, headers and body in addition to the parsed response."""
+        """Request a completion as the plain `create` does, and return it with status, headers and body.
+
+        Takes the same arguments and raises the same errors.
+        """
         protect_secrets(params)
         call = self._completions._call(messages, model, params, stream=stream)
         parsed: Any

@@ -32,8 +32,8 @@ LATE_POLL = 0.05
 class CallGuard:
     """Time limits and cancellation for connections that don't watch a `RequestControl` themselves.
 
-    These are the connections of a user's own ``http_client``, and httpx's own, which replace our transport where
-    it is unsupported.
+    These are the connections of a user's own ``http_client``, and of httpx's own client, which is used where our
+    transport doesn't apply.
 
     A thread in a blocking read cannot be cancelled. So each guarded stream has a watchdog thread, which breaks
     the connection when the deadline, which moves with every chunk, has passed.

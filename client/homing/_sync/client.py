@@ -272,7 +272,7 @@ class Client:
             model: The model for this conversation. Defaults to the client's.
             tools: Tools that the model may call: functions, `Tool` objects, or definitions as mappings.
             on_busy: What to do when a turn begins while another is running; see `Conversation`.
-            affinity_key: Selects the replica. Defaults to a random key.
+            affinity_key: Selects the replica. Defaults to the stored key, or a random one.
             store: Where to save the conversation.
             trim: Keeps prompts below a number of tokens.
             metadata: The caller's own data, such as a title or an owner.
