@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from homing._http import chunked
 from homing._http.chunked import LAST_CHUNK, ChunkedDecoder, HeadEnd
-from homing._http.policy import CHUNKED, UNTIL_CLOSE, body_framing
 
 
 def encode(chunks: list[bytes]) -> bytes:
@@ -162,24 +161,6 @@ def test_heads_follow_each_other() -> None:
     assert head.feed(first + b"HTTP/1.1 200 OK\r\n\r\n") == len(first)
     assert head.feed(b"HTTP/1.1 200 OK\r\n\r") is None
     assert head.feed(b"\nbody") == 1
-
-
-@pytest.mark.parametrize(
-    ("method", "status", "headers", "expected"),
-    [
-        ("GET", 200, [(b"Transfer-Encoding", b"Chunked")], CHUNKED),
-        ("GET", 200, [(b"Content-Length", b"5"), (b"transfer-encoding", b"chunked")], CHUNKED),
-        ("POST", 200, [(b"content-length", b"5"), (b"server", b"x")], 5),
-        ("GET", 200, [], UNTIL_CLOSE),
-        ("HEAD", 200, [(b"content-length", b"5")], 0),
-        ("GET", 204, [], 0),
-        ("GET", 304, [(b"transfer-encoding", b"chunked")], 0),
-        ("CONNECT", 200, [], UNTIL_CLOSE),
-        ("GET", 101, [], UNTIL_CLOSE),
-    ],
-)
-def test_body_framing(method: str, status: int, headers: list[tuple[bytes, bytes]], expected: int) -> None:
-    assert body_framing(method, status, headers) == expected
 
 
 @pytest.mark.parametrize("footer", [b"XX", b"\n\r", b"X\n"])

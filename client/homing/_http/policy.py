@@ -132,41 +132,6 @@ def origin_of(url: httpx.URL) -> tuple[str, str, int]:
     return scheme, url.raw_host.decode("ascii"), url.port or (443 if scheme == "https" else 80)
 
 
-def as_core_request(request: httpx.Request, content: Any) -> httpcore.Request:
-    """Convert the request to httpcore's, with ``content`` as its body."""
-    url = request.url
-    return httpcore.Request(
-        method=request.method,
-        url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers=request.headers.raw,
-        content=content,
-        extensions=request.extensions,
-    )
-
-
-CHUNKED = -1
-UNTIL_CLOSE = -2
-
-
-def body_framing(method: str, status: int, headers: list[tuple[bytes, bytes]]) -> int:
-    """Return the length of a response's body, or `CHUNKED`, or `UNTIL_CLOSE` (RFC 9112, section 6.3).
-
-    Only for heads that h11 has accepted: it rejects other transfer codings and contradictory lengths.
-    """
-    if method == "CONNECT" or status < 200:
-        return UNTIL_CLOSE
-    if method == "HEAD" or status in (204, 304):
-        return 0
-    framing = UNTIL_CLOSE
-    for name, value in headers:
-        name = name.lower()
-        if name == b"transfer-encoding":
-            return CHUNKED
-        if name == b"content-length":
-            framing = int(value)
-    return framing
-
-
 _HTTPX_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     httpcore.TimeoutException: httpx.TimeoutException,
     httpcore.ConnectTimeout: httpx.ConnectTimeout,

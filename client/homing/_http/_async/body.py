@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import cast
@@ -10,12 +9,12 @@ from typing import cast
 import httpcore
 import httpx
 
-from ..._concurrency.tasks import shielded
 from ..chunked import LAST_CHUNK, ChunkedDecoder
 from ..content_encoding import slice_size
-from ..policy import CHUNKED, as_httpx_error
+from ..fast_heads import CHUNKED, ResponseHead
+from ..policy import as_httpx_error
 from ..request_control import Aborted
-from .connection import AsyncConnection, AsyncContent, AsyncReceivedHead
+from .connection import AsyncConnection
 from .network import AsyncBodyStream, breathe
 
 IN_A_ROW = 64
@@ -34,23 +33,21 @@ class AsyncBody(AsyncBodyStream):
     def __init__(
         self,
         connection: AsyncConnection,
-        answer: AsyncReceivedHead,
+        head: ResponseHead,
         release: Callable[[AsyncConnection], None],
         dropped: deque[AsyncConnection],
     ) -> None:
         """``release`` takes the connection back; ``dropped`` takes it if this is collected instead of closed."""
         self._connection = connection
         self._wire = connection.wire
-        self._answer = answer
         self._release = release
         self._dropped = dropped
         self._closed = False
-        self._begun = False
         self._in_a_row = 0
-        framing = answer.framing
-        self._chunks = ChunkedDecoder() if framing == CHUNKED else None
-        self._left = framing if answer.response is None and framing >= 0 else None
-        self._parts = _parts(answer)
+        self._keeps = head.keeps
+        self._length = self._left = head.framing
+        """Bytes of the body that have not come, below 0 where their number is not known."""
+        self._chunks = ChunkedDecoder() if head.framing == CHUNKED else None
 
     async def read(self) -> bytes:
         """Return the next piece, ``b""`` at the end.
@@ -60,8 +57,8 @@ class AsyncBody(AsyncBodyStream):
         if self._closed:
             raise httpx.StreamClosed
         try:
-            if self._left is not None:
-                return await self._read_left(self._left)
+            if self._left >= 0:
+                return await self._read_left()
             chunks = self._chunks
             if chunks is not None:
                 wire = self._wire
@@ -71,17 +68,13 @@ class AsyncBody(AsyncBodyStream):
                     payload = chunks.feed(data)
                     if payload:
                         return payload
-                if await self._is_over(chunks):
+                self._end_chunks(chunks)
+                if not self._left:
                     return b""
-                await self._hand_over(chunks)
-            self._begun = True
             self._in_a_row += 1
             if self._in_a_row % IN_A_ROW == 0:
                 await breathe()
-            async for part in self._parts:
-                return part
-            self._begun = False
-            return b""
+            return await self._connection.read_body()
         except BaseException as error:
             aborted = self._wire.control.aborted
             await self.aclose()
@@ -89,38 +82,6 @@ class AsyncBody(AsyncBodyStream):
             if translated is error:
                 raise
             raise translated from error
-
-    async def _read_left(self, left: int) -> bytes:
-        if not left:
-            return b""
-        data = await self._wire.receive()
-        if not data:
-            raise httpcore.RemoteProtocolError(
-                "peer closed connection without sending complete message body "
-                f"(received {self._answer.framing - left} bytes, expected {self._answer.framing})"
-            )
-        if len(data) > left:
-            self._wire.unread(data[left:])
-            data = data[:left]
-        self._left = left - len(data)
-        return data
-
-    async def _is_over(self, chunks: ChunkedDecoder) -> bool:
-        """Tell whether a plain exchange's body ends here, as nearly all do."""
-        if self._answer.response is not None or chunks.fault is not None:
-            return False
-        rest = chunks.rest or b""
-        while len(rest) < len(LAST_CHUNK) and LAST_CHUNK.startswith(rest):
-            data = await self._wire.receive()
-            if not data:
-                break
-            rest += data
-        chunks.rest = rest
-        if not rest.startswith(LAST_CHUNK):
-            return False
-        self._wire.unread(rest[len(LAST_CHUNK) :])
-        self._chunks, self._left = None, 0
-        return True
 
     def finalize(self) -> None:
         """End the connection of a body that nobody will read on. For finalizers: in any thread, takes no lock."""
@@ -147,45 +108,37 @@ class AsyncBody(AsyncBodyStream):
         if self._closed:
             return
         self._closed = True
-        response = self._answer.response
         try:
-            if response is None:
-                self._finish_plain()
-            else:
-                await shielded(lambda: self._finish(response))
+            if self._chunks is not None and self._chunks.rest and self._chunks.fault is None:
+                self._end_chunks(self._chunks)
+            self._connection.end(complete=self._left == 0 and self._keeps)
         finally:
             self._release(self._connection)
 
-    async def _hand_over(self, chunks: ChunkedDecoder) -> None:
-        """Leave what remains of the body to h11."""
+    async def _read_left(self) -> bytes:
+        if not self._left:
+            return b""
+        data = await self._wire.receive()
+        if not data:
+            raise httpcore.RemoteProtocolError(
+                "peer closed connection without sending complete message body "
+                f"(received {self._length - self._left} bytes, expected {self._length})"
+            )
+        if len(data) > self._left:
+            self._wire.unread(data[self._left :])
+            data = data[: self._left]
+        self._left -= len(data)
+        return data
+
+    def _end_chunks(self, chunks: ChunkedDecoder) -> None:
+        """End the body with its plain chunks, as nearly all do, or leave what remains of it to h11."""
         if chunks.fault is not None:
             raise httpcore.RemoteProtocolError(chunks.fault)
         self._chunks = None
-        if self._answer.sent is not None:
-            self._answer = await self._connection.repeat(*self._answer.sent)
-            self._parts = _parts(self._answer)
-        self._wire.begin_rest(chunks.rest or b"")
-
-    def _finish_plain(self) -> None:
-        chunks = self._chunks
-        ended = self._left == 0 if chunks is None else chunks.fault is None and chunks.rest == LAST_CHUNK
-        self._connection.complete = ended and self._answer.keeps
-        if not self._connection.complete:
-            self._connection.close()
-
-    async def _finish(self, response: httpcore.Response) -> None:
-        chunks = self._chunks
-        if chunks is not None and chunks.fault is None and chunks.rest == LAST_CHUNK:
-            await self._hand_over(chunks)
-            self._begun = True
+        if chunks.rest == LAST_CHUNK:
+            self._left = 0
         else:
-            self._wire.sever()
-        if self._begun:
-            # To its end, not away from it: a generator left halfway is closed who knows when.
-            with contextlib.suppress(httpcore.ReadError, httpcore.RemoteProtocolError):
-                async for _ in self._parts:
-                    pass
-        await response.aclose()
+            self._connection.leave_to_h11(chunks.rest or b"")
 
 
 class AsyncSlices(AsyncBodyStream):
@@ -246,8 +199,3 @@ class AsyncPieces:
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
-
-
-def _parts(answer: AsyncReceivedHead) -> AsyncIterator[bytes]:
-    """Return the body as httpcore reads it; none of a plain exchange."""
-    return cast("AsyncIterator[bytes]", answer.response.stream if answer.response else AsyncContent(b"")).__aiter__()

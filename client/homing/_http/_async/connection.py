@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+import contextlib
 from typing import Any
 
 import h11
@@ -12,121 +11,34 @@ import httpx
 
 from ...core.errors.transport_errors import HEAD_TOO_LARGE
 from ..chunked import HeadEnd
-from ..fast_heads import HEAD_LIMIT, MAX_HEADS, plain_request, plain_response
-from ..policy import JOIN_LIMIT, UNTIL_CLOSE, as_core_request, body_framing
+from ..fast_heads import BY_H11, HEAD_LIMIT, MAX_HEADS, ResponseHead, plain_request, plain_response
+from ..policy import JOIN_LIMIT
 from ..request_control import Aborted, RequestControl
 from .network import AsyncSocket, breathe
 
 
-class AsyncContent:
-    """A request body that is bytes already.
-
-    Not a generator as httpx's: trio complains of those that a failed write leaves halfway.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        content, self._content = self._content, b""
-        if not content:
-            raise StopAsyncIteration
-        return content
-
-
 class AsyncWire(httpcore.AsyncNetworkStream):
-    """The socket as httpcore's connection sees it, under the eyes of a `RequestControl`.
+    """The socket under the eyes of a `RequestControl`, with what was read from it too early.
 
-    It stops at the end of every head, so that what follows can go past h11, and at the end of
-    the body: what comes behind it would sit in h11's buffer and be taken for the answer to the
-    next request.
+    Users find it in ``response.extensions["network_stream"]``.
     """
 
     def __init__(self, socket: AsyncSocket) -> None:
         self.socket = socket
         self.control = RequestControl()
-        self._begin_state()
-
-    def _begin_state(self) -> None:
-        self._head = HeadEnd()
-        self._in_head = True
-        self._heads = 0
-        self._late = False
-        self._left: int | None = None
-        self._framed = True
         self._unread = b""
-        self._held: bytes | None = None
-        self._written = True
-        self._mute = False
-        self._severed = False
         self._read_timeout: float | None = None
 
     def begin(self, control: RequestControl, read_timeout: float | None) -> None:
         """Start an exchange. Raises `Aborted` when its call has been already."""
-        self._begin_state()
         self._read_timeout = read_timeout
         self.control = control
         control.restart()
         control.attach(self.socket.abort)
 
-    async def send_plain(self, head: bytes, content: bytes, timeout: float | None) -> None:
-        """Send a whole request."""
-        self._held = head
-        await self._send(content, timeout)
-
-    async def receive_head(self) -> bytes:
-        """Return an answer's whole head, or as much as there is if it does not come to an end soon."""
-        control = self.control
-        if self._written:
-            control.sent_at = control.clock()
-        head = b""
-        while True:
-            data = await self._receive_in_head()
-            if not data:
-                return head
-            end = self._head.feed(data)
-            if end is not None:
-                self.unread(data[end:])
-                return head + data[:end]
-            head += data
-            if len(head) > HEAD_LIMIT:
-                return head
-
-    def begin_again(self, seen: bytes) -> None:
-        """Let h11 repeat what has happened: it writes to nowhere, and reads what has been ``seen`` first."""
-        self._mute = True
-        self._head = HeadEnd()
-        self._in_head = True
-        self._left = None
-        self.unread(seen)
-
-    def begin_body(self, length: int) -> None:
-        """Stop at the end of the body now, if ``length`` is one."""
-        self._in_head = False
-        self._left = length if length >= 0 else None
-
-    def begin_rest(self, rest: bytes) -> None:
-        """Leave ``rest`` of a chunked body to h11, and what follows."""
-        self.unread(rest)
-        if rest.startswith(b"0\r\n"):
-            self._in_head = True  # the last chunk with its trailers ends like a head
-        else:
-            self._framed = False  # only h11 will know where it ends
-
-    def is_clean(self) -> bool:
-        """Tell whether nothing has come behind the body."""
-        return self._framed and not self._unread
-
     def unread(self, data: bytes) -> None:
         """Put ``data`` back, to be read first."""
         self._unread = data + self._unread
-
-    def sever(self) -> None:
-        """Let h11 come to an end without reading on."""
-        self._severed = True
 
     def take(self) -> bytes:
         """Return what has been put back, if anything."""
@@ -155,77 +67,22 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         return data
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """For httpcore: as `receive`, but no further than to the end of a head."""
-        if self._severed:
-            raise httpcore.ReadError("the response was closed before its end")
-        if not self._in_head:
-            if self._unread:
-                await breathe()
-            data = self._at_most(max_bytes, await self.receive())
-            if self._left is not None:
-                data = self._at_most(self._left, data)
-                self._left -= len(data)
-            return data
-        control = self.control
-        if control.sent_at is None and self._written:
-            control.sent_at = control.clock()
-        data = await self._receive_in_head()
-        if not data:
-            return data
-        end = self._head.feed(data)
-        if end is None:
-            return data
-        self._heads += 1
-        if self._heads > MAX_HEADS:
-            why = f"more than {MAX_HEADS} interim answers"
-            raise httpcore.RemoteProtocolError(why) from h11.RemoteProtocolError(why, HEAD_TOO_LARGE)
-        return self._at_most(end, data)
-
-    async def _receive_in_head(self) -> bytes:
-        """As `receive`, but past the deadline once only: nobody but the server makes a head late."""
-        if self._unread:
-            await breathe()
+        """As `receive`, no more than ``max_bytes``."""
         data = await self.receive()
-        control = self.control
-        if control.first_byte_at is None and data:
-            control.first_byte_at = control.clock()
-        late = control.is_late()
-        if late and self._late:
-            raise httpcore.ReadTimeout
-        self._late = late
-        return data
+        self.unread(data[max_bytes:])
+        return data[:max_bytes]
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """For httpcore: send, the head together with a small body."""
-        if self._mute:
-            return
-        if self._held is None:
-            self._held = buffer  # the head; httpcore always writes something more, if only b""
-        else:
-            await self._send(buffer, timeout)
-
-    async def _send(self, data: bytes, timeout: float | None) -> None:
+        """Send ``buffer``."""
         control = self.control
-        held, self._held = self._held, b""
-        if held and len(data) <= JOIN_LIMIT:
-            held, data = b"", held + data
+        if control.aborted:
+            raise Aborted
         try:
-            for piece in (held, data):
-                if piece:
-                    if control.aborted:
-                        raise Aborted
-                    await self.socket.send(piece, control.allowance(timeout))
+            await self.socket.send(buffer, control.allowance(timeout))
         except httpcore.WriteError:
-            self._written = False
             if control.aborted:
                 raise Aborted from None
-            raise  # httpcore goes on to read: the server may have said why it closed
-
-    def _at_most(self, count: int, data: bytes) -> bytes:
-        if len(data) > count:
-            self.unread(data[count:])
-            return data[:count]
-        return data
+            raise
 
     async def aclose(self) -> None:
         """Close the socket at once."""
@@ -237,89 +94,165 @@ class AsyncWire(httpcore.AsyncNetworkStream):
         return self.socket.get_extra_info(info)
 
 
-@dataclass(slots=True)
-class AsyncReceivedHead:
-    """An answer of which the head is there. ``framing`` is that of `body_framing`.
-
-    ``response`` is httpcore's. Without one the exchange was plain: then ``keeps`` says whether the
-    server keeps the connection, and ``sent`` is what `AsyncConnection.repeat` takes.
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    extensions: Mapping[str, Any]
-    framing: int
-    response: httpcore.Response | None = None
-    keeps: bool = False
-    sent: tuple[httpx.Request, bytes, bytes] | None = None
-
-
 class AsyncConnection:
     """One connection to one origin. ``served`` counts the exchanges that have begun on it.
 
-    A plain request and its plain answer pass h11 by. As soon as anything is not plain, h11 is told
-    all that has been sent and received, and judges from there.
+    A plain request and its plain answer pass h11 by. As soon as anything is not plain, h11 is told what
+    has been sent and received, and judges from there.
     """
 
-    def __init__(self, origin: httpcore.Origin, socket: AsyncSocket) -> None:
+    def __init__(self, socket: AsyncSocket) -> None:
         self.wire = AsyncWire(socket)
         self.served = 0
-        self.complete = False
-        """Whether the plain exchange has come to its end, and the server keeps the connection."""
-        self._plain = True
-        self._origin = origin
-        self._http11: httpcore.AsyncHTTP11Connection | None = None
+        self._http: h11.Connection | None = None
+        """The exchange as h11 sees it, if it has been told."""
+        self._told: tuple[httpx.Request, bytes, bytes] | None = None
+        """What it would be told: request, body, and the answer's head."""
+        self._late = False
+        self._reusable = False
 
     async def send(
         self, request: httpx.Request, content: bytes | None, control: RequestControl, read_timeout: float | None
-    ) -> AsyncReceivedHead:
-        """Send ``request``, whose body is ``content`` if that is bytes; return its answer with the head."""
+    ) -> ResponseHead:
+        """Send ``request``, whose body is ``content`` if that is bytes; return the head of its answer."""
         self.served += 1
+        self._http, self._late, self._reusable = None, False, False
         self.wire.begin(control, read_timeout)
-        head = None
-        if content is not None:
-            url, headers = request.url, request.headers
-            head = plain_request(request.method, url.raw_path, headers.raw, len(content))
-        self._plain = head is not None
-        if head is None or content is None:
-            body = request.stream if content is None else AsyncContent(content)
-            return await self._through_h11(as_core_request(request, body))
-        return await self._send_plain(head, content, request)
-
-    async def _send_plain(self, head: bytes, content: bytes, request: httpx.Request) -> AsyncReceivedHead:
-        wire = self.wire
-        self.complete = False
         try:
-            await wire.send_plain(head, content, request.extensions.get("timeout", {}).get("write"))
+            await self._send(request, content)
+            control.sent_at = control.clock()
         except httpcore.WriteError:
             pass  # the server may have said why it closed
-        seen = await wire.receive_head()
-        plain = plain_response(seen)
-        if plain is None:
-            return await self.repeat(request, content, seen)
-        wire.begin_body(UNTIL_CLOSE)
-        extensions = {"http_version": b"HTTP/1.1", "reason_phrase": plain.reason, "network_stream": wire}
-        sent = request, content, seen
-        return AsyncReceivedHead(plain.status, plain.headers, extensions, plain.framing, keeps=plain.keeps, sent=sent)
+        seen = await self._receive_head()
+        if self._http is None and content is not None:
+            plain = plain_response(seen)
+            if plain is not None:
+                self._told = request, content, seen
+                return plain
+            self._tell_h11(request, content)
+        return await self._judged(seen)
 
-    async def repeat(self, request: httpx.Request, content: bytes, seen: bytes) -> AsyncReceivedHead:
-        """Let h11 judge a plain exchange, of whose answer this head has been seen."""
-        self._plain = False
-        self.wire.begin_again(seen)
-        return await self._through_h11(as_core_request(request, AsyncContent(content)))
+    async def _send(self, request: httpx.Request, content: bytes | None) -> None:
+        write, timeout = self.wire.write, request.extensions.get("timeout", {}).get("write")
+        if content is None:
+            await write(self._begin_with_h11(request), timeout)
+            async for part in request.stream:  # type: ignore[union-attr]
+                await write(self._by_h11(h11.Data(data=part)), timeout)
+            await write(self._by_h11(h11.EndOfMessage()), timeout)
+            return
+        head = plain_request(request.method, request.url.raw_path, request.headers.raw, len(content))
+        if head is None:
+            head, content = self._tell_h11(request, content), b""
+        if len(content) <= JOIN_LIMIT:
+            head, content = head + content, b""
+        for piece in (head, content):
+            if piece:
+                await write(piece, timeout)
 
-    async def _through_h11(self, request: httpcore.Request) -> AsyncReceivedHead:
-        if self._http11 is None:
-            self._http11 = httpcore.AsyncHTTP11Connection(origin=self._origin, stream=self.wire)
-        response = await self._http11.handle_async_request(request)
-        framing = body_framing(request.method.decode("ascii"), response.status, response.headers)
-        self.wire.begin_body(framing)
-        return AsyncReceivedHead(response.status, response.headers, response.extensions, framing, response)
+    def _begin_with_h11(self, request: httpx.Request) -> bytes:
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        try:
+            head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
+        except h11.LocalProtocolError as error:
+            raise httpcore.LocalProtocolError(str(error)) from error
+        return self._by_h11(head)
+
+    def _by_h11(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bytes:
+        assert self._http is not None
+        try:
+            return self._http.send(event) or b""
+        except h11.LocalProtocolError as error:
+            raise httpcore.LocalProtocolError(str(error)) from error
+
+    def _tell_h11(self, request: httpx.Request, content: bytes) -> bytes:
+        """Tell h11 of a whole request; return what it would send."""
+        head = self._begin_with_h11(request)
+        return head + self._by_h11(h11.Data(data=content)) + self._by_h11(h11.EndOfMessage())
+
+    async def _receive_head(self) -> bytes:
+        """Return a head of an answer as it came, or as much as h11 needs to refuse it."""
+        control, wire, ending = self.wire.control, self.wire, HeadEnd()
+        head = b""
+        while True:
+            data = await wire.receive()
+            if not data:
+                raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+            if control.first_byte_at is None:
+                control.first_byte_at = control.clock()
+            if control.is_late():
+                if self._late:  # what had come by then has been read: nobody but the server makes a head late
+                    raise httpcore.ReadTimeout
+                self._late = True
+            end = ending.feed(data)
+            if end is not None:
+                wire.unread(data[end:])
+                return head + data[:end]
+            head += data
+            if len(head) > HEAD_LIMIT:
+                return head
+
+    async def _judged(self, seen: bytes) -> ResponseHead:
+        """Return the answer's head as h11 reads it, in ``seen`` or behind interim answers."""
+        http = self._http
+        assert http is not None
+        for _ in range(MAX_HEADS):
+            http.receive_data(seen)
+            head = self._next_event()
+            if isinstance(head, h11.Response) or (
+                isinstance(head, h11.InformationalResponse) and head.status_code == 101
+            ):
+                headers = head.headers.raw_items()
+                return ResponseHead(head.status_code, head.reason, headers, BY_H11, False, head.http_version)
+            await breathe()
+            seen = await self._receive_head()
+        why = f"more than {MAX_HEADS} interim answers"
+        raise httpcore.RemoteProtocolError(why) from h11.RemoteProtocolError(why, HEAD_TOO_LARGE)
+
+    def leave_to_h11(self, rest: bytes) -> None:
+        """Let h11 judge what remains of a plain answer's chunked body: ``rest``, and what follows."""
+        assert self._told is not None
+        request, content, seen = self._told
+        self._tell_h11(request, content)
+        assert self._http is not None
+        self._http.receive_data(seen)
+        self._next_event()
+        if rest:
+            self._http.receive_data(rest)
+
+    async def read_body(self) -> bytes:
+        """Return a piece of the body as h11 reads it, ``b""`` at its end."""
+        http = self._http
+        while http is not None and http.their_state is h11.SEND_BODY:
+            event = self._next_event()
+            if isinstance(event, h11.Data):
+                return bytes(event.data)
+            if event is h11.NEED_DATA:
+                http.receive_data(await self.wire.receive())
+        return b""
+
+    def end(self, *, complete: bool) -> None:
+        """End the exchange: close the connection, unless its answer is ``complete`` and leaves it in order."""
+        http, self._http, self._told = self._http, None, None
+        if http is not None:
+            with contextlib.suppress(h11.RemoteProtocolError):
+                if http.their_state is h11.SEND_BODY:
+                    http.next_event()  # the end, if that is all that is left
+            complete = http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]
+        # What lies behind the body would be taken for the answer to the next request, and that for the rest of this.
+        self._reusable = complete and not self.wire.take() and self.wire.control.sent_at is not None
+        if not self._reusable:
+            self.close()
+
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        assert self._http is not None
+        try:
+            return self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from error
 
     def is_reusable(self) -> bool:
         """Tell whether the last exchange is complete and the server keeps the connection."""
-        idle = self.complete if self._plain else self._http11 is not None and self._http11.is_idle()
-        return idle and self.wire.is_clean()
+        return self._reusable
 
     def is_stale(self) -> bool:
         """Tell whether the server has closed it, or sent what nobody asked for."""

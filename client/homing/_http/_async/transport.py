@@ -1,8 +1,8 @@
 """An httpx transport for talking to one's own servers: many streams, few origins, HTTP/1.1.
 
 httpx's own transport scans its connections for every request and spends more on an HTTP chunk
-than the rest of a client on the event in it. This one keeps h11 and httpcore's connections,
-and replaces the pool and the way of the bytes.
+than the rest of a client on the event in it. This one keeps h11, and replaces the pool and the
+way of the bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import httpx
 
 from ...core.process.fork import renew_after_fork
 from ...errors import ConfigurationError
+from ..fast_heads import ResponseHead
 from ..policy import KEEPALIVE_EXPIRY, STALE_NOTICE, as_httpx_error, check_limits, origin_of
 from ..pool import Origin, Pool, PoolRequest
 from ..request_control import EXTENSION, Aborted, RequestControl
 from .body import AsyncBody
-from .connection import AsyncConnection, AsyncReceivedHead
+from .connection import AsyncConnection
 from .network import AsyncWaiter, connect, current_run, is_over
 
 LOOK_FOR_ROOM = 1.0
@@ -68,6 +69,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         self._keepalive_expiry = keepalive_expiry
         self._clock = clock
         self._run: object = None
+        self.is_closed = False
         self.pool = self._new_pool()
         renew_after_fork(self)
 
@@ -86,15 +88,19 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         origin = origin_of(request.url)
         taken: list[AsyncConnection] = []  # also where an interrupt keeps a call from returning it
         try:
-            answer = await self._exchange(request, origin, control, read_timeout, taken)
-            body = AsyncBody(
-                taken[-1], answer, functools.partial(self._take_back, self.pool, origin), self.pool.dropped
-            )
-            response = httpx.Response(
-                answer.status,
-                headers=answer.headers,
+            head = await self._exchange(request, origin, control, read_timeout, taken)
+            connection = taken[-1]
+            body = AsyncBody(connection, head, functools.partial(self._take_back, self.pool, origin), self.pool.dropped)
+            return httpx.Response(
+                head.status,
+                headers=head.headers,
                 stream=body,
-                extensions={**answer.extensions, BODY: body},
+                extensions={
+                    "http_version": b"HTTP/" + head.version,
+                    "reason_phrase": head.reason,
+                    "network_stream": connection.wire,
+                    BODY: body,
+                },
             )
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise as_httpx_error(error) from error
@@ -102,13 +108,10 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             for connection in taken:
                 self.pool.discard(connection)
             raise
-        answer.headers, answer.extensions = [], {}  # the response has its own; the body is kept as long as a stream
-        if answer.response is None:
-            response.headers.encoding = "ascii"  # plain heads hold nothing else; httpx would decode all to find out
-        return response
 
     async def aclose(self) -> None:
         """Close all connections; requests under way end with `Aborted`."""
+        self.is_closed = True
         self._check_home()
         idle, busy = self.pool.close()
         for connection in idle:
@@ -125,8 +128,8 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         control: RequestControl,
         read_timeout: float | None,
         taken: list[AsyncConnection],
-    ) -> AsyncReceivedHead:
-        """Return the answer of the connection that has been ``taken`` last."""
+    ) -> ResponseHead:
+        """Return the head of the answer that the connection which has been ``taken`` last brings."""
         # A body that is bytes can be sent a second time, an iterator cannot.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
@@ -232,7 +235,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self.pool.failed(ticket)
             raise
-        connection = AsyncConnection(_core_origin(origin), socket)
+        connection = AsyncConnection(socket)
         taken.append(connection)
         self.pool.opened(connection, ticket)
         return connection
@@ -272,9 +275,3 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         context = self._make_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
-
-
-@functools.lru_cache(maxsize=64)
-def _core_origin(origin: Origin) -> httpcore.Origin:
-    scheme, host, port = origin
-    return httpcore.Origin(scheme.encode("ascii"), host.encode("ascii"), port)

@@ -2,8 +2,8 @@
 """An httpx transport for talking to one's own servers: many streams, few origins, HTTP/1.1.
 
 httpx's own transport scans its connections for every request and spends more on an HTTP chunk
-than the rest of a client on the event in it. This one keeps h11 and httpcore's connections,
-and replaces the pool and the way of the bytes.
+than the rest of a client on the event in it. This one keeps h11, and replaces the pool and the
+way of the bytes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import httpx
 
 from ...core.process.fork import renew_after_fork
 from ...errors import ConfigurationError
+from ..fast_heads import ResponseHead
 from ..policy import KEEPALIVE_EXPIRY, STALE_NOTICE, as_httpx_error, check_limits, origin_of
 from ..pool import Origin, Pool, PoolRequest
 from ..request_control import EXTENSION, Aborted, RequestControl
 from .body import Body
-from .connection import Connection, ReceivedHead
+from .connection import Connection
 from .network import Waiter, connect, current_run, is_over
 
 LOOK_FOR_ROOM = 1.0
@@ -69,6 +70,7 @@ class Transport(httpx.BaseTransport):
         self._keepalive_expiry = keepalive_expiry
         self._clock = clock
         self._run: object = None
+        self.is_closed = False
         self.pool = self._new_pool()
         renew_after_fork(self)
 
@@ -87,15 +89,19 @@ class Transport(httpx.BaseTransport):
         origin = origin_of(request.url)
         taken: list[Connection] = []  # also where an interrupt keeps a call from returning it
         try:
-            answer = self._exchange(request, origin, control, read_timeout, taken)
-            body = Body(
-                taken[-1], answer, functools.partial(self._take_back, self.pool, origin), self.pool.dropped
-            )
-            response = httpx.Response(
-                answer.status,
-                headers=answer.headers,
+            head = self._exchange(request, origin, control, read_timeout, taken)
+            connection = taken[-1]
+            body = Body(connection, head, functools.partial(self._take_back, self.pool, origin), self.pool.dropped)
+            return httpx.Response(
+                head.status,
+                headers=head.headers,
                 stream=body,
-                extensions={**answer.extensions, BODY: body},
+                extensions={
+                    "http_version": b"HTTP/" + head.version,
+                    "reason_phrase": head.reason,
+                    "network_stream": connection.wire,
+                    BODY: body,
+                },
             )
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise as_httpx_error(error) from error
@@ -103,13 +109,10 @@ class Transport(httpx.BaseTransport):
             for connection in taken:
                 self.pool.discard(connection)
             raise
-        answer.headers, answer.extensions = [], {}  # the response has its own; the body is kept as long as a stream
-        if answer.response is None:
-            response.headers.encoding = "ascii"  # plain heads hold nothing else; httpx would decode all to find out
-        return response
 
     def close(self) -> None:
         """Close all connections; requests under way end with `Aborted`."""
+        self.is_closed = True
         self._check_home()
         idle, busy = self.pool.close()
         for connection in idle:
@@ -126,8 +129,8 @@ class Transport(httpx.BaseTransport):
         control: RequestControl,
         read_timeout: float | None,
         taken: list[Connection],
-    ) -> ReceivedHead:
-        """Return the answer of the connection that has been ``taken`` last."""
+    ) -> ResponseHead:
+        """Return the head of the answer that the connection which has been ``taken`` last brings."""
         # A body that is bytes can be sent a second time, an iterator cannot.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
@@ -233,7 +236,7 @@ class Transport(httpx.BaseTransport):
         except BaseException:
             self.pool.failed(ticket)
             raise
-        connection = Connection(_core_origin(origin), socket)
+        connection = Connection(socket)
         taken.append(connection)
         self.pool.opened(connection, ticket)
         return connection
@@ -273,9 +276,3 @@ class Transport(httpx.BaseTransport):
         context = self._make_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
-
-
-@functools.lru_cache(maxsize=64)
-def _core_origin(origin: Origin) -> httpcore.Origin:
-    scheme, host, port = origin
-    return httpcore.Origin(scheme.encode("ascii"), host.encode("ascii"), port)
