@@ -110,7 +110,7 @@ def connections_in_use(client: Any) -> list[str]:
 
     What the last turn of all has dropped is closed before, as the next turn would.
     """
-    return ["connection in use"] * client._endpoint.http._transport.pool.in_use
+    return ["connection in use"] * client._endpoint.http.pool.in_use
 
 
 def work(orders: dict[str, Any], journal: Journal) -> list[str]:

@@ -67,7 +67,7 @@ def take(turns: int, *clients: Any, database: str) -> Sample:
     """Look at this process. In a coroutine."""
     gc.collect()
     trim()
-    pools = [client._endpoint.http._transport.pool for client in clients]
+    pools = [client._endpoint.http.pool for client in clients]
     return Sample(
         turns,
         rss(),

@@ -13,7 +13,7 @@ from homing_server.local import Edge
 async def settled(async_homing_client: homing.AsyncClient, edge: Edge) -> AsyncIterator[None]:
     """After the test nothing is left: no connection in use, nothing running on the engines."""
     yield
-    pool = async_homing_client._endpoint.http._transport.pool  # type: ignore[attr-defined]
+    pool = async_homing_client._endpoint.http.pool  # type: ignore[union-attr]
     assert pool.in_use == 0
     edge.wait_for(lambda e: e.running == 0)
 

@@ -212,7 +212,7 @@ async def test_usage_chunk_without_choices(async_homing_client: homing.AsyncClie
 async def test_connections_are_used_again(async_homing_client: homing.AsyncClient) -> None:
     for _ in range(5):
         await read(async_homing_client)
-    pool = async_homing_client._endpoint.http._transport.pool  # type: ignore[attr-defined]
+    pool = async_homing_client._endpoint.http.pool  # type: ignore[union-attr]
     assert pool.idle == 1
 
 

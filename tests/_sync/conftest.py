@@ -14,7 +14,7 @@ from homing_server.local import Edge
 def settled(homing_client: homing.Client, edge: Edge) -> Iterator[None]:
     """After the test nothing is left: no connection in use, nothing running on the engines."""
     yield
-    pool = homing_client._endpoint.http._transport.pool  # type: ignore[attr-defined]
+    pool = homing_client._endpoint.http.pool  # type: ignore[union-attr]
     assert pool.in_use == 0
     edge.wait_for(lambda e: e.running == 0)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 import homing
@@ -240,9 +241,10 @@ def test_extra_headers_query_and_body(homing_client: homing.Client, edge: Edge) 
 
 def in_use(client: homing.Client) -> int:
     """Return how many connections are neither idle nor closed, on our transport or httpx's."""
-    transport: Any = client._endpoint.http._transport
-    if hasattr(transport, "pool"):
-        return int(transport.pool.in_use)
+    http: Any = client._endpoint.http
+    if hasattr(http, "pool"):
+        return int(http.pool.in_use)
+    transport = http._transport
     return sum(not (connection.is_idle() or connection.is_closed()) for connection in transport._pool.connections)
 
 
@@ -276,7 +278,8 @@ def test_bad_input_loses_nothing_and_keeps_no_connection(
 ) -> None:
     keys = ["right"]
     http = any_client._endpoint.http
-    with homing.Client(edge.url, http_client=http, api_key=lambda: keys[0], max_retries=0) as client:
+    own = http if isinstance(http, httpx.Client) else None
+    with homing.Client(edge.url, http_client=own, api_key=lambda: keys[0], max_retries=0) as client:
         chat = client.conversation(system="S", resume="never")
         chat.send("One.")
         before = chat.history

@@ -41,7 +41,7 @@ def client(
     with homing.Client(replay.url, http_client=http, **options) as client:
         yield client
         if http is None:
-            assert client._endpoint.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
+            assert client._endpoint.http.pool.in_use == 0  # type: ignore[union-attr]
     if http is not None:
         http.close()
 

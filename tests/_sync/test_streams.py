@@ -213,7 +213,7 @@ def test_usage_chunk_without_choices(homing_client: homing.Client) -> None:
 def test_connections_are_used_again(homing_client: homing.Client) -> None:
     for _ in range(5):
         read(homing_client)
-    pool = homing_client._endpoint.http._transport.pool  # type: ignore[attr-defined]
+    pool = homing_client._endpoint.http.pool  # type: ignore[union-attr]
     assert pool.idle == 1
 
 

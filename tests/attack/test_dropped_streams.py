@@ -201,7 +201,7 @@ def test_dropped_streams_give_their_descriptors_back(far_edge: str, kind: str, i
         gc.collect()
         assert descriptors() <= before
         client.models.list()
-        assert client._endpoint.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
+        assert client._endpoint.http.pool.in_use == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
@@ -226,7 +226,7 @@ async def test_dropped_async_streams_give_their_descriptors_back(far_edge: str, 
         gc.collect()
         await auntil(lambda: descriptors() <= before)
         await client.models.list()
-        assert client._endpoint.http._transport.pool.in_use == 0  # type: ignore[attr-defined]
+        assert client._endpoint.http.pool.in_use == 0  # type: ignore[union-attr]
 
 
 def test_a_request_that_waits_for_room_gets_that_of_a_dropped_stream(edge: Edge) -> None:
@@ -288,7 +288,7 @@ def test_a_finalizer_calls_nothing_that_could_wait(edge: Edge, monkeypatch: pyte
         held = begun(chat)
         server_state = client._options.server_state
         call = held[0]._call._attempt._call
-        pool = client._endpoint.http._transport.pool  # type: ignore[attr-defined]
+        pool = client._endpoint.http.pool  # type: ignore[union-attr]
 
         def forbidden(*_: object) -> None:
             raise AssertionError("a finalizer took a lock")

@@ -10,7 +10,6 @@ from urllib.request import getproxies
 import httpx
 from typing_extensions import Self, Unpack
 
-from .._http._async.minimal_client import AsyncMinimalClient
 from .._http._async.transport import AsyncTransport
 from .._http.policy import covers, with_proxies
 from ..core.affinity.placement import Placement
@@ -235,7 +234,7 @@ class AsyncClient:
         except ConfigurationError as error:
             del changes  # keeps secrets out of tracebacks that show locals
             raise error.with_traceback(None) from None
-        copy._use(AsyncEndpoint(options, endpoint.http, endpoint.watched), self._turn_locks)
+        copy._use(AsyncEndpoint(options, endpoint.http), self._turn_locks)
         return copy
 
     def __copy__(self) -> Self:
@@ -343,7 +342,7 @@ class AsyncClient:
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
         options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
         try:
-            await AsyncCall(AsyncEndpoint(options, self._endpoint.http, self._endpoint.watched), request).fetch()
+            await AsyncCall(AsyncEndpoint(options, self._endpoint.http), request).fetch()
         except HomingError:
             return False
         return True
@@ -361,7 +360,7 @@ class AsyncClient:
             ColdStartTimeout: No replica became ready in time.
         """
         options = self._options if timeout is None else self._options.changed(cold_start_timeout=timeout)
-        endpoint = AsyncEndpoint(options, self._endpoint.http, self._endpoint.watched)
+        endpoint = AsyncEndpoint(options, self._endpoint.http)
         call = AsyncCall(endpoint, Request("GET", "/v1/models", options.timeout))
         await call.fetch()
         return Ready(waited=call.budget.waited, attempts=call.budget.sent)
@@ -399,8 +398,8 @@ class AsyncProxiedClient(httpx.AsyncClient):
 
 def _endpoint(options: Options, http_client: httpx.AsyncClient | None) -> AsyncEndpoint:
     if http_client is not None:
-        return AsyncEndpoint(options, http_client, watched=False)
+        return AsyncEndpoint(options, http_client)
     proxies = getproxies()
     if covers(httpx.URL(options.base_url), proxies=proxies):
-        return AsyncEndpoint(options, AsyncMinimalClient(AsyncTransport()), watched=True)
-    return AsyncEndpoint(options, with_proxies(AsyncProxiedClient, proxies), watched=False)
+        return AsyncEndpoint(options, AsyncTransport())
+    return AsyncEndpoint(options, with_proxies(AsyncProxiedClient, proxies))

@@ -11,7 +11,6 @@ from urllib.request import getproxies
 import httpx
 from typing_extensions import Self, Unpack
 
-from .._http._sync.minimal_client import MinimalClient
 from .._http._sync.transport import Transport
 from .._http.policy import covers, with_proxies
 from ..core.affinity.placement import Placement
@@ -235,7 +234,7 @@ class Client:
         except ConfigurationError as error:
             del changes  # keeps secrets out of tracebacks that show locals
             raise error.with_traceback(None) from None
-        copy._use(Endpoint(options, endpoint.http, endpoint.watched), self._turn_locks)
+        copy._use(Endpoint(options, endpoint.http), self._turn_locks)
         return copy
 
     def __copy__(self) -> Self:
@@ -343,7 +342,7 @@ class Client:
         request = Request("GET", "/health", Timeout(total=HEALTH_TIMEOUT))
         options = self._options.changed(cold_start_timeout=0, retry=RetryPolicy(), hooks=Hooks())
         try:
-            Call(Endpoint(options, self._endpoint.http, self._endpoint.watched), request).fetch()
+            Call(Endpoint(options, self._endpoint.http), request).fetch()
         except HomingError:
             return False
         return True
@@ -361,7 +360,7 @@ class Client:
             ColdStartTimeout: No replica became ready in time.
         """
         options = self._options if timeout is None else self._options.changed(cold_start_timeout=timeout)
-        endpoint = Endpoint(options, self._endpoint.http, self._endpoint.watched)
+        endpoint = Endpoint(options, self._endpoint.http)
         call = Call(endpoint, Request("GET", "/v1/models", options.timeout))
         call.fetch()
         return Ready(waited=call.budget.waited, attempts=call.budget.sent)
@@ -399,8 +398,8 @@ class ProxiedClient(httpx.Client):
 
 def _endpoint(options: Options, http_client: httpx.Client | None) -> Endpoint:
     if http_client is not None:
-        return Endpoint(options, http_client, watched=False)
+        return Endpoint(options, http_client)
     proxies = getproxies()
     if covers(httpx.URL(options.base_url), proxies=proxies):
-        return Endpoint(options, MinimalClient(Transport()), watched=True)
-    return Endpoint(options, with_proxies(ProxiedClient, proxies), watched=False)
+        return Endpoint(options, Transport())
+    return Endpoint(options, with_proxies(ProxiedClient, proxies))
