@@ -30,6 +30,10 @@ chatbot: $(STAMP)  ## a web page to chat with, on a cold local edge (with HOMING
 test: $(STAMP)  ## the tests, with the branch coverage of the client's core
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not services and not engine and not wheels and not litellm and not notebooks' \
 		--cov --cov-report=term:skip-covered --cov-fail-under=$(CORE_COVERAGE)
+	HOMING_EAGER_WAKEUP=0 $(BIN)/python -m pytest -q -n $(WORKERS) $(WOKEN)
+
+# What a reader's wake-up is part of, in `make test` once more with the ordinary one.
+WOKEN := tests/transport tests/_async/test_streams.py tests/_async/test_cancel.py -k "asyncio and not two_hundred"
 
 # Processes that share the tests: the edge and its clients wait more than they work.
 WORKERS ?= 3

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +16,7 @@ import anyio
 import httpcore
 import pytest
 
-from homing._http._sockets.asyncio import Arrival, connect
+from homing._http._sockets.asyncio import Arrival, AsyncioSocket, connect
 from homing._http._sockets.base import AsyncSocket
 
 SAID: contextvars.ContextVar[str] = contextvars.ContextVar("said", default="nothing")
@@ -57,7 +60,7 @@ async def pair() -> AsyncIterator[tuple[AsyncSocket, socket.socket]]:
 
 async def waiting(task: asyncio.Task[Any]) -> None:
     """Let ``task`` come to where it waits for bytes."""
-    while not isinstance(getattr(task, "_fut_waiter", None), Arrival):
+    while getattr(task, "_fut_waiter", None) is None:
         await asyncio.sleep(0)
 
 
@@ -103,6 +106,46 @@ def test_so_it_does_in_an_empty_one(run: Callable[[Main], Any]) -> None:
             await reader
 
     run(main)
+
+
+@pytest.mark.parametrize(("eager", "order"), [(True, ["read", "came"]), (False, ["came", "read"])])
+def test_the_eager_wakeup_can_be_switched_off(
+    run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch, eager: bool, order: list[str]
+) -> None:
+    monkeypatch.setattr("homing._http._sockets.asyncio.EAGER_WAKEUP", eager)
+    seen: list[str] = []
+    received = AsyncioSocket.data_received
+
+    def note(self: AsyncioSocket, data: bytes) -> None:
+        received(self, data)
+        seen.append("came")
+
+    monkeypatch.setattr(AsyncioSocket, "data_received", note)
+
+    async def main() -> None:
+        async with pair() as (ours, theirs):
+
+            async def read() -> None:
+                assert await ours.recv(PATIENCE) == b"news"
+                seen.append("read")
+
+            reader = asyncio.create_task(read())
+            await waiting(reader)
+            theirs.send(b"news")
+            await reader
+
+    run(main)
+    assert seen == order
+
+
+@pytest.mark.parametrize(("value", "eager"), [("0", False), ("1", True), (None, True)])
+def test_an_environment_variable_switches_it_off(value: str | None, eager: bool) -> None:
+    environment = {name: held for name, held in os.environ.items() if name != "HOMING_EAGER_WAKEUP"}
+    if value is not None:
+        environment["HOMING_EAGER_WAKEUP"] = value
+    code = "from homing._http._sockets import asyncio; print(asyncio.EAGER_WAKEUP)"
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == str(eager)
 
 
 def test_the_reader_goes_on_before_the_next_round_of_the_loop() -> None:
@@ -152,7 +195,7 @@ def test_what_comes_before_anybody_waits_is_not_lost() -> None:
     async def main() -> None:
         arrival = Arrival(loop=asyncio.get_running_loop())
         arrival.come()
-        arrival.end()
+        arrival.come()
         await arrival
 
     asyncio.run(main())

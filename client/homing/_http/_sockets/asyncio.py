@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -25,6 +26,10 @@ from .base import AsyncSocket
 
 RECEIVE_LIMIT = 256 * 1024
 """Bytes kept for a consumer that does not read, before the kernel is asked to hold the sender back."""
+
+EAGER_WAKEUP = os.environ.get("HOMING_EAGER_WAKEUP") != "0"
+"""Whether a reader goes on as soon as its bytes are there. Else it waits on an ordinary future, for a Python or an
+event loop that `Arrival` does not suit."""
 
 
 async def connect(
@@ -97,7 +102,7 @@ class Arrival(asyncio.Future[None]):
         """Wake the reader now. Only for the loop's own callbacks, where no task runs."""
         if self.done():
             return
-        self.set_result(None)
+        super().set_result(None)
         wake, context = self._wake, self._context
         if wake is None or context is None:
             return
@@ -106,14 +111,12 @@ class Arrival(asyncio.Future[None]):
         except RuntimeError:  # some other loop calls back while a task runs, which then has not been touched
             self._wake_soon()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Wake the reader in the loop's next round, with ``error``. For everybody else."""
-        if self.done():
-            return
-        if error is None:
-            self.set_result(None)
-        else:
-            self.set_exception(error)
+    def set_result(self, result: None, /) -> None:
+        super().set_result(result)
+        self._wake_soon()
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        super().set_exception(exception)
         self._wake_soon()
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -145,7 +148,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._reading = True
         self._ended = False
         self._error: Exception | None = None
-        self._arrival: Arrival | None = None
+        self._arrival: asyncio.Future[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -165,8 +168,10 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._parts.append(data)
         self._size += len(data)
         arrival = self._arrival
-        if arrival is not None:
+        if isinstance(arrival, Arrival):
             arrival.come()
+        elif arrival is not None:
+            self._wake_reader()
         elif self._size > RECEIVE_LIMIT and self._reading:
             self._reading = False
             self._transport.pause_reading()
@@ -204,7 +209,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
                 self._deadline = deadline = self._loop.time() + timeout
                 if self._timer is None or self._timer_at > deadline:
                     self._arm(deadline)
-            self._arrival = Arrival(loop=self._loop)
+            self._arrival = Arrival(loop=self._loop) if EAGER_WAKEUP else self._loop.create_future()
             try:
                 await self._arrival
             finally:
@@ -288,10 +293,11 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         if arrival is None or arrival.done() or self._deadline == float("inf"):
             return
         if self._loop.time() >= self._deadline:
-            arrival.end(httpcore.ReadTimeout())
+            arrival.set_exception(httpcore.ReadTimeout())
         else:
             self._arm(self._deadline)
 
     def _wake_reader(self) -> None:
-        if self._arrival is not None:
-            self._arrival.end()
+        """Let the reader go on in the loop's next round."""
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
