@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 import homing
+from homing.core.affinity.placement import Replicas
 from homing.testing import Fault
 from homing_server.local import Edge
 
@@ -17,6 +18,18 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("settled")]
 def homes(edge: Edge) -> dict[str, str]:
     """The replica of each key that has had a turn."""
     return {str(r.key): str(r.replica) for r in edge.log if r.path.endswith("completions")}
+
+
+async def test_without_placement_nothing_is_counted(
+    async_homing_client: homing.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("seen", "begin", "end", "loads", "choose"):
+        monkeypatch.setattr(Replicas, name, None)  # whoever called it would fail
+    chat = async_homing_client.conversation()
+    await chat.send("Hi")
+    async with chat.stream("And then?") as stream:
+        stream.cancel()
+    assert async_homing_client._options.search() is None
 
 
 @pytest.mark.edge(min_replicas=4, max_replicas=4)

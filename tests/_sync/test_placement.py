@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 import homing
+from homing.core.affinity.placement import Replicas
 from homing.testing import Fault
 from homing_server.local import Edge
 
@@ -18,6 +19,18 @@ pytestmark = [pytest.mark.usefixtures("settled")]
 def homes(edge: Edge) -> dict[str, str]:
     """The replica of each key that has had a turn."""
     return {str(r.key): str(r.replica) for r in edge.log if r.path.endswith("completions")}
+
+
+def test_without_placement_nothing_is_counted(
+    homing_client: homing.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("seen", "begin", "end", "loads", "choose"):
+        monkeypatch.setattr(Replicas, name, None)  # whoever called it would fail
+    chat = homing_client.conversation()
+    chat.send("Hi")
+    with chat.stream("And then?") as stream:
+        stream.cancel()
+    assert homing_client._options.search() is None
 
 
 @pytest.mark.edge(min_replicas=4, max_replicas=4)

@@ -13,7 +13,10 @@ DRAW_TIMEOUT = 2.0
 
 
 class Placement:
-    """Chooses the key of one turn's ``request``, and counts the turn while it is running."""
+    """Chooses the key of one turn's ``request``, and counts the turn while it is running.
+
+    Only with ``placement="balanced"``; otherwise both do nothing.
+    """
 
     __slots__ = (
         "_counted",
