@@ -64,8 +64,8 @@ MUTATIONS = (
         "A16",
         "a prompt that is cut keeps the key that was found for it",
         "client/homing/_async/reply_stream.py",
-        "        self._call.request.key = key  # placed already\n",
-        "",
+        "self._ask(replace(request, messages=prompt,",
+        "self._ask(replace(request, key=self._turn.conversation.affinity_key, messages=prompt,",
         ("tests/_async/test_trimming.py::test_a_prompt_that_is_cut_goes_to_the_replica_that_was_found_for_it",),
     ),
     Mutation(

@@ -23,13 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._async.client import AsyncClient
     from ._async.conversation import AsyncConversation
-    from ._async.reply_stream import AsyncReplyStream
-    from ._async.run_stream import AsyncRunStream
+    from ._async.reply_stream import AsyncReplyStream, AsyncRunStream
     from ._async.stream import AsyncChatStream, AsyncStream
     from ._sync.client import Client
     from ._sync.conversation import Conversation
-    from ._sync.reply_stream import ReplyStream
-    from ._sync.run_stream import RunStream
+    from ._sync.reply_stream import ReplyStream, RunStream
     from ._sync.stream import ChatStream, Stream
     from .core.affinity.strategies import (
         Affinity,
@@ -92,14 +90,12 @@ if TYPE_CHECKING:
 _MODULES = {
     "_async.client": ["AsyncClient"],
     "_async.conversation": ["AsyncConversation"],
-    "_async.reply_stream": ["AsyncReplyStream"],
+    "_async.reply_stream": ["AsyncReplyStream", "AsyncRunStream"],
     "_async.stream": ["AsyncChatStream", "AsyncStream"],
-    "_async.run_stream": ["AsyncRunStream"],
     "_sync.client": ["Client"],
     "_sync.conversation": ["Conversation"],
-    "_sync.reply_stream": ["ReplyStream"],
+    "_sync.reply_stream": ["ReplyStream", "RunStream"],
     "_sync.stream": ["ChatStream", "Stream"],
-    "_sync.run_stream": ["RunStream"],
     "core.affinity.strategies": [
         "Affinity",
         "BodyAffinity",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
@@ -16,19 +16,19 @@ from ..core.conversation.transcript import Content, Transcript, Turn, user_messa
 from ..core.conversation.trim import Trim
 from ..core.request.completion import chat_request, check_turn, split_call_options
 from ..core.request.environment import check_mapping
+from ..core.request.request import Request
 from ..core.request.response_format import check_model
+from ..core.rounds import ONE_REQUEST, Rounds
 from ..core.secrets.redact import protect_secrets
-from ..core.streaming.accumulator import Accumulator
+from ..core.streaming.structured_output import Repair
 from ..core.tools.definitions import ToolLike, definitions, tool_list
 from ..core.tools.results import as_tool_calls, pending_calls
-from ..core.tools.run import LIMITS, ToolRun, check_count
+from ..core.tools.run import LIMITS, ToolRun, check_count, in_later_rounds
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ..types import ChatCompletionMessageToolCall
 from .conversation_state import AsyncConversationState
-from .parse_stream import AsyncParseStream
-from .reply_stream import AsyncReplyStream
-from .run_stream import AsyncRunStream
+from .reply_stream import AsyncReplyStream, AsyncRunStream
 from .turn_lock import OnBusy
 
 if TYPE_CHECKING:
@@ -176,12 +176,9 @@ class AsyncConversation(AsyncConversationState):
         protect_secrets(params)
         check_count(repair, "repair", least=0)
         check_model(response_format)
-        pending_turn = PendingTurn([user_message(content)])
-        stream: AsyncParseStream[Parsed] = AsyncParseStream(
-            self, pending_turn, self._checked(params), shows=False, response_format=response_format
-        )
-        stream.repairs = repair
-        return await stream.reply()
+        rounds = Repair(response_format, repair)
+        asked = {**params, "response_format": response_format}
+        return await self._turn([user_message(content)], asked, shows=False, rounds=rounds).reply()
 
     async def run(
         self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
@@ -401,9 +398,10 @@ class AsyncConversation(AsyncConversationState):
         shows: bool = True,
         at: int | Turn | None = None,
         record: bool = True,
+        rounds: Rounds = ONE_REQUEST,
     ) -> AsyncReplyStream[Any]:
         pending_turn = PendingTurn(new, at, record=record)
-        return AsyncReplyStream(self, pending_turn, self._checked(params), shows=shows, response_format=None)
+        return AsyncReplyStream(self, pending_turn, self._checked(params), shows=shows, rounds=rounds)
 
     def _run(
         self,
@@ -416,9 +414,12 @@ class AsyncConversation(AsyncConversationState):
         rest = self._checked(params)
         limits: dict[str, Any] = {name: rest.pop(name) for name in LIMITS if name in rest}
         known = self._tools or self.defaults.get("tools") or ()
-        return AsyncRunStream(
-            self, pending_turn, rest, ToolRun(known if tools is None else tools, **limits), shows=shows
-        )
+        run = ToolRun(known if tools is None else tools, **limits)
+        if run.definitions:
+            rest["tools"] = run.definitions
+        if isinstance(pending_turn, Submission):
+            rest.update(in_later_rounds({**self.defaults, **rest}))
+        return AsyncRunStream(self, pending_turn, rest, shows=shows, rounds=run)
 
     def _checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Reject invalid parameters before sending or waiting for anything."""
@@ -426,15 +427,12 @@ class AsyncConversation(AsyncConversationState):
         check_turn({**self.defaults, **params})
         return dict(params)
 
-    def _request(self, turn: AsyncReplyStream[Any], prompt: list[bytes]) -> Any:
-        client = self._client
-        options = client._options
-        params = {**self.defaults, **turn.params}
+    def _request(self, params: Mapping[str, Any], prompt: Sequence[bytes]) -> Request:
+        options = self._client._options
+        params = {**self.defaults, **params}
         call_options = split_call_options(params)
         if params.get("tools"):
             params["tools"] = definitions(params["tools"])
-        if turn.response_format is not None:
-            params["response_format"] = turn.response_format
         request = chat_request(
             options,
             params,
@@ -446,5 +444,4 @@ class AsyncConversation(AsyncConversationState):
             **call_options,
         )
         request.conversation = self.id
-        response_format = turn.response_format  # not the turn itself: the lambda would keep it alive
-        return client._call(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)
+        return request

@@ -176,8 +176,8 @@ class AsyncConversationState:
         """Record the partial replies of garbage-collected streams before anything else enters the history."""
         dropped = self._turn_lock.dropped
         while dropped:
-            dropped[0]._conclude_dropped()
-            await dropped[0]._conversation._save_quietly()
+            dropped[0]._turn.record_dropped(dropped[0]._call)
+            await dropped[0]._turn.conversation._save_quietly()
             dropped.popleft()
 
     async def _save_quietly(self) -> None:
@@ -277,7 +277,7 @@ class AsyncConversationState:
         try:
             if self._turn_lock.try_acquire(claim):
                 for stream in tuple(self._turn_lock.dropped):
-                    stream._conclude_dropped()
+                    stream._turn.record_dropped(stream._call)
         finally:
             claim.released = True
             self._turn_lock.release(claim)

@@ -26,9 +26,9 @@ class AsyncPlacement:
         "placed",
     )
 
-    def __init__(self, endpoint: AsyncEndpoint, request: Request, *, placed: bool) -> None:
-        """Prepare the placement. Unless ``placed``, the request's key may be replaced by one of a less busy replica."""
-        self.placed = placed
+    def __init__(self, endpoint: AsyncEndpoint, request: Request) -> None:
+        self.placed = True
+        """If not, the request's key may be replaced by one of a less busy replica."""
         self._endpoint = endpoint
         self._request = request
         self._stopped = False

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel
-from typing_extensions import Self
-
-from .._concurrency.tasks import WakeEvent, is_this_thread, run_to_completion
+from .._concurrency.tasks import WakeEvent, is_this_thread
 from .._http.request_control import Aborted
-from ..core.conversation.pending_turn import PendingTurn, PromptPlan
-from ..core.conversation.transcript import Turn, assistant_message, make_turn
+from ..core.conversation.pending_turn import PendingTurn
 from ..core.encoding.messages import encode_message
 from ..core.process.interrupts import raise_interrupt
 from ..core.process.mutex import LOOK_AGAIN
-from ..core.streaming.decoder import Mode
-from ..core.streaming.structured_output import parsed_reply
-from ..core.telemetry.hooks import call_hook, logger
-from ..core.telemetry.measurements import judge
-from ..core.tools.results import with_ids
-from ..errors import APIError, ContextWindowExceeded, HomingError
-from ..reply import Reply
-from ..types import ChatCompletion
-from ..types.completion import INTERRUPTED
+from ..core.request.request import Request
+from ..core.rounds import ONE_REQUEST, Rounds
+from ..core.streaming.accumulator import Accumulator
+from ..core.streaming.decoder import Item, Mode
+from ..core.telemetry.hooks import logger
+from ..errors import ContextWindowExceeded, HomingError
+from ..reply import Reply, RunReply
 from ..types.events import Finished, StreamEvent
+from .active_turn import AsyncActiveTurn
+from .call import AsyncCall
 from .stream import AsyncItemStream, AsyncTextIterator
 from .turn_lock import AsyncTurnClaim
 
@@ -48,7 +46,6 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
     _mode: Mode = "events"
     _begun = False  # also where the constructor has failed: `__del__` looks at it
     _settled = False
-    _recorded = False
     _claim: AsyncTurnClaim | None = None
     _reader = 0
     _waiting: WakeEvent | None = None
@@ -60,22 +57,17 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         params: Mapping[str, Any],
         *,
         shows: bool,
-        response_format: type[BaseModel] | None,
+        rounds: Rounds = ONE_REQUEST,
     ) -> None:
-        self.shows = shows
-        self.response_format = response_format
-        self.params = params
-        self._conversation = conversation
-        self._pending_turn = pending_turn
-        self._prompt_plan: PromptPlan | None = None
+        self._turn = AsyncActiveTurn(conversation, pending_turn, rounds)
+        self._params = params
+        self._shows = shows
         self._stopped = False
-        self._shortened = False
         self._reading = threading.Lock()  # held while somebody waits for the next item; nobody blocks on it
         self._failure: Exception | None = None
-        self._reply: Reply[P] | None = None
         # What cannot be sent is refused here. The prompt is made when the turn has the floor.
         said = [encode_message(message) for message in pending_turn.new or ()]
-        super().__init__(conversation._request(self, said))
+        super().__init__(self._exchange_of(conversation._request(params, said)))
 
     def _after_fork(self) -> None:
         super()._after_fork()
@@ -93,9 +85,9 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         """Read to the end, and return the reply. A stopped stream's holds what had come."""
         while await self._more("text"):
             self._items = iter(())
-        if self._reply is None:
+        if self._turn.reply is None:
             raise HomingError("this reply's stream was closed, or failed, before it had brought anything")
-        return self._reply
+        return self._turn.reply
 
     def cancel(self) -> None:
         """End the call at once, from any thread or task. What had come stays readable."""
@@ -103,6 +95,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         super().cancel()
         if self._claim is not None:
             self._claim.wake_event.set()
+        self._turn.tool_runner.stop()
 
     @property
     def being_read(self) -> bool:
@@ -122,14 +115,12 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             if self._reading.locked() and is_this_thread(self._reader):
                 return  # a signal handler has come in the middle of the reader's step, which ends now
             held = True  # an interrupt may come right behind the call that takes it
-            held = self._reading.acquire(False)
-            while not held:
+            while not (held := self._reading.acquire(False)):
                 await self._wait_for_reader(patience)
-                held = self._reading.acquire(False)
-            if not self._ended:
-                await super().aclose()
-            elif self._begun:
+            if self._ended:
                 await self._settle(None)
+            else:
+                await self._end(None)
         except HomingError:
             raise
         except BaseException as error:
@@ -152,20 +143,28 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
     async def _more(self, mode: Mode) -> bool:
         held = True  # an interrupt may come right behind the call that takes it
         try:
-            held = self._reading.acquire(False)
-            while not held:
+            while not (held := self._reading.acquire(False)):
                 await self._wait_for_reader(lambda wait: wait)
-                held = self._reading.acquire(False)
             self._reader = threading.get_ident()
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 raise failure
-            if not self._begun and not self._ended:
+            if self._ended:
+                self._check_process()
+                return False
+            announced: Iterable[Item] = ()
+            if not self._begun:
                 await self._begin()
-            more = await super()._more(mode)
-            if more and self._call.at_end:
-                more = await self._finish_first(mode)
-            return more
+                announced = self._turn.rounds.first
+            batch = await self._advance(mode)
+            if batch is None:
+                return False
+            if announced:
+                batch = [*announced, *batch]
+            if self._call.delivery.reading.complete:
+                return await self._finish_first(list(batch), mode)
+            self._items = iter(batch)
+            return True
         except HomingError:
             raise
         except Aborted:  # while it waited for the turn before
@@ -194,19 +193,53 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
     async def _end_turn(self, error: BaseException) -> None:
         """An interrupt has ended the turn, wherever it came: free the connection and settle."""
         if self._begun and not self._settled:
-            self._ended = True
-            self._call.stop()
-            try:
-                await self._call.aclose()
-            finally:
-                await self._settle(error)
+            await self._end(error)
 
-    async def _finish_first(self, mode: Mode) -> bool:
-        """Let the turn enter before its last items are handed out; return whether there are any."""
-        items = list(self._items)
+    async def _end(self, error: BaseException | None) -> None:
+        self._ended = True
+        self._call.stop()
         try:
-            while await super()._more(mode):
-                items += self._items
+            await self._call.aclose()
+        finally:
+            await self._settle(error)
+
+    # -- its requests --------------------------------------------------------------------------
+
+    async def _advance(self, mode: Mode) -> Iterable[Item] | None:
+        """Go on until something comes, of a reply or between two of them; None when the turn has ended."""
+        try:
+            batch = await self._call.next_batch(mode)
+            if batch is None and not self._at_answer():
+                step = await self._turn.follow(self._call)
+                batch = step.show
+                if step.ask:
+                    self._ask_again(step.params, None)
+        except BaseException as error:
+            if isinstance(error, ContextWindowExceeded) and self._turn.shorten(error, self._call):
+                self._ask_again({}, self._call.budget.ends_at)
+                return ()
+            self._ended = True
+            await self._settle(error)
+            raise
+        if batch is None:
+            self._ended = True
+            await self._settle(None)
+        return batch
+
+    def _at_answer(self) -> bool:
+        """Whether nothing follows the reply of this exchange, which has come to its end."""
+        return self._stopped or self._turn.rounds.is_answer(self._call.accumulator)
+
+    async def _finish_first(self, items: list[Item], mode: Mode) -> bool:
+        """Let the turn enter before its last ``items`` are handed out; return whether there are any."""
+        if not self._at_answer():
+            if items and isinstance(items[-1], Finished):
+                items.pop()  # the turn's last event, not the reply's
+            self._items = iter(items)
+            return True
+        try:
+            while (batch := await self._advance(mode)) is not None:
+                items += batch
         except HomingError as error:
             items = [item for item in items if not isinstance(item, Finished)]
             if not items:
@@ -216,62 +249,41 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
         return bool(items)
 
     async def _begin(self) -> None:
-        """Take the turn lock, look at the newest state, and make the prompt."""
-        conversation, plan = self._conversation, self._call.budget
-        lock = conversation._turn_lock
+        """Take the turn lock, and make the prompt of the newest state."""
+        turn, conversation = self._turn, self._turn.conversation
         claim = self._claim = AsyncTurnClaim(self)
         try:
-            await lock.acquire(
-                claim,
-                conversation.id,
-                conversation.on_busy,
-                until=plan.ends_at,
-                total=plan.total,
-                stopped=lambda: self._stopped,
-            )
-            await conversation._record_dropped()
-            opened = await conversation._open(fresh=self._pending_turn.at is None)
-            self._prompt_plan = self._pending_turn.place(conversation._transcript, conversation.trim)
-            if opened:  # and with it came settings
-                self._send(self._prompt_plan)
-                self._call.end_at(plan.ends_at)
-            else:
-                self._call.request.messages = self._prompt_plan.prompt()
-                self._call.request.key = conversation.affinity_key
+            if await turn.begin(claim, self._call.budget, lambda: self._stopped):
+                # Settings have come, and the request is another.
+                self._ask(conversation._request(self._params, ()), self._call.budget.ends_at)
+            self._call.request.messages = turn.place.prompt()
+            self._call.request.key = conversation.affinity_key
             self._call.placing.placed = conversation.affinity_key != conversation._fresh
             self._begun = True
         except BaseException:
             claim.released = True  # first, and by itself: nothing can come in between
             self._begun = False
-            lock.release(claim)
+            conversation._turn_lock.release(claim)
             raise
 
-    def _send(self, place: PromptPlan) -> None:
-        """Begin the exchange anew with another prompt."""
-        mode = self._call.mode
-        self._prompt_plan = place
-        self._call = self._conversation._request(self, place.prompt())
-        self._call.mode = mode
-        if self._stopped:
+    def _ask_again(self, params: Mapping[str, Any], ends_at: float | None) -> None:
+        """Ask with the turn's new prompt, the same settings but for ``params``, and the same affinity key."""
+        request, prompt = self._call.request, self._turn.place.prompt()
+        self._ask(replace(request, messages=prompt, params={**(request.params or {}), **params}), ends_at)
+
+    def _ask(self, request: Request, ends_at: float | None) -> None:
+        """Begin another exchange: the only place where the one there was is replaced."""
+        self._call = self._exchange_of(request)
+        if ends_at is not None:
+            self._call.end_at(ends_at)
+        if self._stopped:  # looked at last: `cancel` stops the one that it finds
             self._call.stop()
 
-    def _replaces(self, error: APIError) -> bool:
-        """Shorten a prompt that was too long for the server, once."""
-        if not isinstance(error, ContextWindowExceeded) or self._shortened:
-            return False
-        if self._prompt_plan is None or self._call.accumulator.started:
-            return False
-        place = self._prompt_plan.shortened(error, {**self._conversation.defaults, **self.params})
-        if place is None:
-            return False
-        self._shortened = True
-        key = self._call.request.key
-        logger.info("the prompt was too long for the server: turns before number %d left out", place.start)
-        ends_at = self._call.budget.ends_at
-        self._send(place)
-        self._call.end_at(ends_at)
-        self._call.request.key = key  # placed already
-        return True
+    def _exchange_of(self, request: Request) -> AsyncCall:
+        accumulate = functools.partial(Accumulator, self._turn.rounds.response_format)
+        return self._turn.conversation._client._call(request, accumulate=accumulate, shows=self._shows)
+
+    # -- its end -------------------------------------------------------------------------------
 
     async def _settle(self, error: BaseException | None) -> None:
         if not self._begun or self._settled:
@@ -290,73 +302,25 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             assert claim is not None, "a turn that has begun has its claim"
             claim.released = True  # first, and by itself: nothing can come in between
             self._settled = True
-            self._conversation._turn_lock.release(claim)
+            self._turn.conversation._turn_lock.release(claim)
 
     async def _conclude(self, error: BaseException | None) -> None:
-        """Let the turn enter the history, where ``error`` is not a failure of it."""
-        if error is None:
-            await self._finish()
-        elif self.shows and self._is_interrupt(error):
+        """Let the turn enter the history, unless ``error`` is a failure of it."""
+        if isinstance(error, HomingError):
+            self._turn.explain(error)
+        elif error is None:
+            await self._turn.record(self._call)
+        elif self._shows and (not isinstance(error, Exception) or self._call.accumulator.started):
             # The task was cancelled, or a signal handler has raised: the reader has left, and has seen what had come.
             self._call.stop()
             try:
-                await self._finish()
+                await self._turn.record(self._call)
             except HomingError as failure:
                 logger.warning("a stopped turn could not be saved: %s", failure)
 
-    def _is_interrupt(self, error: BaseException) -> bool:
-        if isinstance(error, HomingError):
-            return False
-        return not isinstance(error, Exception) or self._call.accumulator.started
-
-    async def _finish(self) -> None:
-        """Let the turn enter the history."""
-        if not self._recorded:
-            await run_to_completion(self._record)
-            call_hook(self._conversation._client._options.hooks.on_reply, self._reply)
-
-    async def _record(self) -> None:
-        conversation = self._conversation
-        place, turn, reply = self._concluded()
-        self._recorded = True
-        self._reply = reply
-        if self._pending_turn.record:
-            await conversation._record(turn, place.upto, reply)
-
-    def _concluded(self) -> tuple[PromptPlan, Turn, Reply[P]]:
-        """Make the turn and the reply of what has come, and count it."""
-        call, conversation, place = self._call, self._conversation, self._prompt_plan
-        assert place is not None, "a turn that has begun has its place"
-        completion = call.accumulator.completion
-        stopped = self._broken_off()
-        parsed: Any = None
-        if self.response_format is not None and not stopped:
-            parsed = parsed_reply(completion, self.response_format)
-        telemetry = call.telemetry()
-        telemetry.verdict = judge(telemetry, place.previous())
-        finish_reason = INTERRUPTED if stopped else call.accumulator.finish_reason
-        messages = self._messages(completion, stopped=stopped)
-        reply = Reply(messages[0], finish_reason, telemetry, completion, parsed)
-        turn = make_turn([*place.new, *messages], finish_reason, telemetry, start=place.start)
-        conversation._keep_key(call.request.key)
-        conversation.totals.add(telemetry)
-        conversation._client._options.server_state.count(telemetry)
-        return place, turn, reply
-
-    def _broken_off(self) -> bool:
-        """Whether the caller stopped the turn before its end."""
-        return self._call.stopped and not self._call.accumulator.complete
-
-    def _messages(self, completion: ChatCompletion, *, stopped: bool) -> list[dict[str, Any]]:
-        """Return the reply as the history keeps it, and what belongs behind it."""
-        message = with_ids(assistant_message(completion))
-        if stopped:
-            message.pop("tool_calls", None)  # nobody will answer them
-        return [message]
-
     async def _settle_dropped(self) -> None:
         await super()._settle_dropped()
-        conversation = self._conversation
+        conversation = self._turn.conversation
         claim = AsyncTurnClaim()
         try:
             if conversation._turn_lock.try_acquire(claim):  # else whoever has it has seen to this
@@ -365,33 +329,19 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             claim.released = True
             conversation._turn_lock.release(claim)
 
-    def _conclude_dropped(self) -> None:
-        """Let what had come of a stream that was collected enter the history, in memory; once."""
-        if self._recorded:
-            return
-        place, turn, reply = self._concluded()
-        self._recorded = True
-        self._reply = reply
-        if self._pending_turn.record:
-            self._conversation._transcript.append(turn, upto=place.upto)
-        call_hook(self._conversation._client._options.hooks.on_reply, reply)
-
     def __del__(self) -> None:
         try:
             if self._begun and not self._ended:
                 # Dropped without being closed: the turn is over. What had come is recorded by whoever comes next,
                 # with the lock: a finalizer runs anywhere, and is no place to wait, or to call anybody.
                 self._ended = self._settled = True
-                self._conversation._turn_lock.dropped.append(self)
+                self._turn.conversation._turn_lock.dropped.append(self)
                 self._call.finalize(self)
             else:
                 super().__del__()
         finally:
             if self._claim is not None:
                 self._claim.released = True  # last: what was dropped comes before the next turn
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -402,3 +352,20 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             if error is None:
                 raise
             logger.warning("a stopped turn could not be saved: %s", failure)  # the caller's own error goes first
+
+
+class AsyncRunStream(AsyncReplyStream[None]):
+    """A run with tools, as it happens: the events of each reply, and of each call in between.
+
+    A context manager and an iterator, like the stream of a single reply, and ``.text`` iterates over the
+    text of all rounds. The run is one turn: it enters the history when the model has answered. Stopped
+    early it is kept, marked as interrupted, with the calls that had a result. The calls of a round start
+    together; their results are handed out when all have ended, in the order of the calls. Coroutines among
+    the tools are cancelled when the run is; a function on a thread runs on, and its result is dropped.
+    """
+
+    async def reply(self) -> RunReply:
+        """Go through the run to its end, and return what it came to."""
+        reply = await super().reply()
+        assert isinstance(reply, RunReply)
+        return reply

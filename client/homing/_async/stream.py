@@ -71,38 +71,20 @@ class AsyncItemStream(Generic[T]):
     async def _more(self, mode: Mode) -> bool:
         """Fetch the next items; return whether there may be more."""
         if self._ended:
-            if self._left_behind:
-                raise HomingError("this stream was begun before fork(): only the process that began it can read it")
+            self._check_process()
             return False
+        batch = None
         try:
-            self._call.mode = mode
-            try:
-                batch = await self._next_batch()
-            except APIError as error:
-                if not self._replaces(error):
-                    raise
-                batch = await self._next_batch()
-        except BaseException as error:
-            self._ended = True
-            await self._settle(error)
-            raise
-        if batch is None:
-            self._ended = True
-            await self._settle(None)
-            return False
-        self._items = iter(batch)
-        return True
+            batch = await self._call.next_batch(mode)
+        finally:
+            if batch is None:
+                self._ended = True
+        self._items = iter(batch or ())
+        return batch is not None
 
-    def _next_batch(self) -> Any:
-        # Returns the exchange's awaitable, which the caller awaits: saves one coroutine per token.
-        return self._call.next_batch()
-
-    def _replaces(self, error: APIError) -> bool:
-        """Return whether another exchange has replaced the failed one, so that reading can continue."""
-        return False
-
-    async def _settle(self, error: BaseException | None) -> None:
-        """Called once, when the call has ended for any reason."""
+    def _check_process(self) -> None:
+        if self._left_behind:
+            raise HomingError("this stream was begun before fork(): only the process that began it can read it")
 
     @property
     def response(self) -> httpx.Response | None:
@@ -130,10 +112,7 @@ class AsyncItemStream(Generic[T]):
             return
         self._ended = True
         self._call.stop()
-        try:
-            await self._call.aclose()
-        finally:
-            await self._settle(None)
+        await self._call.aclose()
 
     close = aclose  # async only
 

@@ -371,7 +371,6 @@ class Client:
         *,
         accumulate: Callable[[], Accumulator] = Accumulator,
         shows: bool = True,
-        placed: bool = True,
     ) -> Call:
         lookup = None
         if request.params is not None and request.params.get("model") is None:
@@ -381,7 +380,7 @@ class Client:
                 Request("GET", "/v1/models", request.timeout, affinity=request.affinity, key=request.key),
                 satisfied=lambda: options.served_model is not None,
             )
-        return Call(self._endpoint, request, accumulate=accumulate, shows=shows, lookup=lookup, placed=placed)
+        return Call(self._endpoint, request, accumulate=accumulate, shows=shows, lookup=lookup)
 
 
 class ProxiedClient(httpx.Client):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
@@ -17,19 +17,19 @@ from ..core.conversation.transcript import Content, Transcript, Turn, user_messa
 from ..core.conversation.trim import Trim
 from ..core.request.completion import chat_request, check_turn, split_call_options
 from ..core.request.environment import check_mapping
+from ..core.request.request import Request
 from ..core.request.response_format import check_model
+from ..core.rounds import ONE_REQUEST, Rounds
 from ..core.secrets.redact import protect_secrets
-from ..core.streaming.accumulator import Accumulator
+from ..core.streaming.structured_output import Repair
 from ..core.tools.definitions import ToolLike, definitions, tool_list
 from ..core.tools.results import as_tool_calls, pending_calls
-from ..core.tools.run import LIMITS, ToolRun, check_count
+from ..core.tools.run import LIMITS, ToolRun, check_count, in_later_rounds
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ..types import ChatCompletionMessageToolCall
 from .conversation_state import ConversationState
-from .parse_stream import ParseStream
-from .reply_stream import ReplyStream
-from .run_stream import RunStream
+from .reply_stream import ReplyStream, RunStream
 from .turn_lock import OnBusy
 
 if TYPE_CHECKING:
@@ -177,12 +177,9 @@ class Conversation(ConversationState):
         protect_secrets(params)
         check_count(repair, "repair", least=0)
         check_model(response_format)
-        pending_turn = PendingTurn([user_message(content)])
-        stream: ParseStream[Parsed] = ParseStream(
-            self, pending_turn, self._checked(params), shows=False, response_format=response_format
-        )
-        stream.repairs = repair
-        return stream.reply()
+        rounds = Repair(response_format, repair)
+        asked = {**params, "response_format": response_format}
+        return self._turn([user_message(content)], asked, shows=False, rounds=rounds).reply()
 
     def run(
         self, content: Content, tools: Iterable[ToolLike] | None = None, **params: Unpack[RunParams]
@@ -402,9 +399,10 @@ class Conversation(ConversationState):
         shows: bool = True,
         at: int | Turn | None = None,
         record: bool = True,
+        rounds: Rounds = ONE_REQUEST,
     ) -> ReplyStream[Any]:
         pending_turn = PendingTurn(new, at, record=record)
-        return ReplyStream(self, pending_turn, self._checked(params), shows=shows, response_format=None)
+        return ReplyStream(self, pending_turn, self._checked(params), shows=shows, rounds=rounds)
 
     def _run(
         self,
@@ -417,9 +415,12 @@ class Conversation(ConversationState):
         rest = self._checked(params)
         limits: dict[str, Any] = {name: rest.pop(name) for name in LIMITS if name in rest}
         known = self._tools or self.defaults.get("tools") or ()
-        return RunStream(
-            self, pending_turn, rest, ToolRun(known if tools is None else tools, **limits), shows=shows
-        )
+        run = ToolRun(known if tools is None else tools, **limits)
+        if run.definitions:
+            rest["tools"] = run.definitions
+        if isinstance(pending_turn, Submission):
+            rest.update(in_later_rounds({**self.defaults, **rest}))
+        return RunStream(self, pending_turn, rest, shows=shows, rounds=run)
 
     def _checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Reject invalid parameters before sending or waiting for anything."""
@@ -427,15 +428,12 @@ class Conversation(ConversationState):
         check_turn({**self.defaults, **params})
         return dict(params)
 
-    def _request(self, turn: ReplyStream[Any], prompt: list[bytes]) -> Any:
-        client = self._client
-        options = client._options
-        params = {**self.defaults, **turn.params}
+    def _request(self, params: Mapping[str, Any], prompt: Sequence[bytes]) -> Request:
+        options = self._client._options
+        params = {**self.defaults, **params}
         call_options = split_call_options(params)
         if params.get("tools"):
             params["tools"] = definitions(params["tools"])
-        if turn.response_format is not None:
-            params["response_format"] = turn.response_format
         request = chat_request(
             options,
             params,
@@ -447,5 +445,4 @@ class Conversation(ConversationState):
             **call_options,
         )
         request.conversation = self.id
-        response_format = turn.response_format  # not the turn itself: the lambda would keep it alive
-        return client._call(request, accumulate=lambda: Accumulator(response_format), shows=turn.shows)
+        return request

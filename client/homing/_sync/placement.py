@@ -27,9 +27,9 @@ class Placement:
         "placed",
     )
 
-    def __init__(self, endpoint: Endpoint, request: Request, *, placed: bool) -> None:
-        """Prepare the placement. Unless ``placed``, the request's key may be replaced by one of a less busy replica."""
-        self.placed = placed
+    def __init__(self, endpoint: Endpoint, request: Request) -> None:
+        self.placed = True
+        """If not, the request's key may be replaced by one of a less busy replica."""
         self._endpoint = endpoint
         self._request = request
         self._stopped = False

@@ -72,38 +72,20 @@ class ItemStream(Generic[T]):
     def _more(self, mode: Mode) -> bool:
         """Fetch the next items; return whether there may be more."""
         if self._ended:
-            if self._left_behind:
-                raise HomingError("this stream was begun before fork(): only the process that began it can read it")
+            self._check_process()
             return False
+        batch = None
         try:
-            self._call.mode = mode
-            try:
-                batch = self._next_batch()
-            except APIError as error:
-                if not self._replaces(error):
-                    raise
-                batch = self._next_batch()
-        except BaseException as error:
-            self._ended = True
-            self._settle(error)
-            raise
-        if batch is None:
-            self._ended = True
-            self._settle(None)
-            return False
-        self._items = iter(batch)
-        return True
+            batch = self._call.next_batch(mode)
+        finally:
+            if batch is None:
+                self._ended = True
+        self._items = iter(batch or ())
+        return batch is not None
 
-    def _next_batch(self) -> Any:
-        # Returns the exchange's awaitable, which the caller awaits: saves one coroutine per token.
-        return self._call.next_batch()
-
-    def _replaces(self, error: APIError) -> bool:
-        """Return whether another exchange has replaced the failed one, so that reading can continue."""
-        return False
-
-    def _settle(self, error: BaseException | None) -> None:
-        """Called once, when the call has ended for any reason."""
+    def _check_process(self) -> None:
+        if self._left_behind:
+            raise HomingError("this stream was begun before fork(): only the process that began it can read it")
 
     @property
     def response(self) -> httpx.Response | None:
@@ -131,10 +113,7 @@ class ItemStream(Generic[T]):
             return
         self._ended = True
         self._call.stop()
-        try:
-            self._call.close()
-        finally:
-            self._settle(None)
+        self._call.close()
 
 
     def _settle_dropped(self) -> None:

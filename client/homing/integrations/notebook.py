@@ -19,11 +19,9 @@ from importlib import import_module
 from typing import Any, TypeVar, overload
 
 from .._async.conversation import AsyncConversation
-from .._async.reply_stream import AsyncReplyStream
-from .._async.run_stream import AsyncRunStream
+from .._async.reply_stream import AsyncReplyStream, AsyncRunStream
 from .._sync.conversation import Conversation
-from .._sync.reply_stream import ReplyStream
-from .._sync.run_stream import RunStream
+from .._sync.reply_stream import ReplyStream, RunStream
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ._markdown_view import LiveMarkdown, turns_table

@@ -52,6 +52,8 @@ class PromptPlan:
     edited: bool
     before: PreviousTurn | None = None
     """What an earlier request of the same turn left in the cache."""
+    mending: tuple[dict[str, Any], ...] = ()
+    """Messages after ``new`` that the history does not keep."""
 
     def prompt(self) -> list[bytes]:
         """Return the prompt's encoded messages."""
@@ -65,13 +67,26 @@ class PromptPlan:
             return self.transcript.previous(self.upto + 1, start=self.start)
         return self.transcript.previous(self.upto, start=self.start, edited=self.edited)
 
-    def after(self, messages: Sequence[Mapping[str, Any]], telemetry: Telemetry) -> PromptPlan:
+    def prefix(self, first: Telemetry) -> int | None:
+        """Return how many tokens of the turn's last prompt the next one begins with, None for all of them.
+
+        Later prompts leave out repairs, and the model's reasoning between two calls. ``first`` is the telemetry of
+        the turn's first request.
+        """
+        if not self.mending and not any(message.get("reasoning_content") for message in self.new):
+            return None
+        if self.upto is not None:  # results from the caller: the turn had begun before
+            return self.transcript.turns[self.upto].telemetry.lasting_tokens
+        return first.prompt_tokens
+
+    def after(self, messages: Sequence[Mapping[str, Any]], telemetry: Telemetry, *, keeps: bool = True) -> PromptPlan:
         """Return the plan for the turn's next request, after the last one added ``messages``."""
         more = [dict(message) for message in messages]
         encoded, weights = encode_and_weigh(more)
         return replace(
             self,
-            new=[*self.new, *more],
+            new=[*self.new, *more] if keeps else self.new,
+            mending=self.mending if keeps else (*self.mending, *more),
             encoded=self.encoded + encoded,
             weight=self.weight + sum(weights),
             before=PreviousTurn(telemetry.prompt_tokens, telemetry.replica),

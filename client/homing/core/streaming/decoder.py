@@ -11,7 +11,7 @@ from ...types import ChatCompletionChunk
 from ...types.events import ChunkEvent, ContentDelta, ReasoningDelta, Resumed, StreamEvent
 from ..errors.transport_errors import truncated
 from .accumulator import Accumulator
-from .chunk_template import TextRun
+from .chunk_template import ChunkTemplate, TextRun
 from .chunks import ChunkReader, StreamEnd
 from .splice import Splice
 
@@ -34,10 +34,10 @@ class StreamDecoder:
         "_accumulator",
         "_held",
         "_join",
-        "_made",
         "_number",
         "_pending",
         "_progressed",
+        "_reader",
         "_secrets",
         "complete",
         "progress",
@@ -62,18 +62,9 @@ class StreamDecoder:
         self._number = number
         self._progressed = False
         self._secrets = secrets
-        self._made: ChunkReader | None = None
+        self._reader: ChunkReader | None = None
         self._held: list[Item] = []
         self._pending: APIError | None = None
-
-    @property
-    def _reader(self) -> ChunkReader:
-        # Created with the first piece, since a response that isn't a stream needs none. After a seam, every
-        # chunk must be inspected.
-        made = self._made
-        if made is None:
-            made = self._made = ChunkReader(secrets=self._secrets, texts=self._join is None)
-        return made
 
     def take(self, data: bytes, mode: Mode) -> Iterable[Item]:
         """Take a piece of the body; return its items, none if they are held or end the reply.
@@ -81,11 +72,12 @@ class StreamDecoder:
         Raises the error that broke the reply. Items before it in the same piece are returned first,
         and the next call of `check` raises.
         """
-        if self.shown:
-            text = self._reader.text(data)
+        reader = self._reader
+        if self.shown and reader is not None:
+            text = reader.text(data)
             if text:
                 self.progress = True
-                return self._say(text, mode)
+                return self._say(text, reader.template, mode)
         items, failure = self._decode(data, mode)
         self._progressed = self._progressed or self.progress
         if not self._visible(mode):
@@ -124,9 +116,8 @@ class StreamDecoder:
         self.shown = True
         return [*held, *items] if held else items
 
-    def _say(self, text: str, mode: Mode) -> list[Item]:
+    def _say(self, text: str, template: ChunkTemplate, mode: Mode) -> list[Item]:
         """Take a piece that brings nothing but ``text``, as nearly every token does."""
-        template = self._reader.template
         reasoning = template.reasoning
         pieces = self._accumulator.say(text, reasoning=reasoning)
         if mode == "text":
@@ -159,8 +150,11 @@ class StreamDecoder:
         failure: APIError | None = None
         self.progress = False
         accumulator = self._accumulator
+        # Made with the first piece: an answer that is no stream needs none. What goes on from a seam is
+        # looked at chunk by chunk.
+        reader = self._reader = self._reader or ChunkReader(secrets=self._secrets, texts=self._join is None)
         try:
-            for piece in self._reader.feed(data):
+            for piece in reader.feed(data):
                 accumulator.progress = False
                 if isinstance(piece, TextRun):
                     deltas = accumulator.extend(piece, reasoning=piece.reasoning)

@@ -1,9 +1,9 @@
-"""Decides whether a reply's tool calls are run, refused or handed to the caller. Nothing runs here."""
+"""Decides whether a reply's tool calls are run, rejected or handed to the caller. Nothing runs here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,12 +16,17 @@ from ...errors import (
     StreamInterrupted,
     ToolError,
 )
+from ...reply import Reply, RunReply
 from ...types.completion import ChatCompletion
+from ...types.events import Finished
 from ...types.not_given import NotGiven
-from ...types.tool_events import ToolEvent, ToolFailed, ToolFinished, ToolStarted
+from ...types.tool_events import RoundStarted, ToolEvent, ToolFailed, ToolFinished, ToolStarted
+from ..conversation.transcript import Turn, assistant_message
+from ..rounds import Rounds, Step
+from ..streaming.accumulator import Accumulator
 from ..text.control_characters import one_line
 from .definitions import Tool, ToolLike, as_tool, check_seconds, definitions, result_text, tool_list
-from .results import error_content, tool_message
+from .results import error_content, tool_message, with_ids
 
 OnToolError = Literal["tell", "raise"]
 
@@ -108,8 +113,11 @@ class ToolInvocation:
         return tool_message(self.call, self.content or "")
 
 
-class ToolRun:
+class ToolRun(Rounds):
     """The rules of one run: its tools and limits, and the round it is in."""
+
+    several = True
+    first = (RoundStarted(1),)
 
     def __init__(
         self,
@@ -132,11 +140,54 @@ class ToolRun:
         names = [name_of(definition) for definition in self.definitions]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"two tools have the same name, among {sorted(names)}: name them with Tool(...)")
-        self.tools: dict[str, Tool] = {}
-        for thing in tools:
-            tool = as_tool(thing)
-            if tool is not None:
-                self.tools[tool.name] = tool
+        functions = [tool for thing in tools if (tool := as_tool(thing)) is not None]
+        self.tools = {tool.name: tool for tool in functions}
+        self._called: dict[str, Any] = {}
+        self._jobs: list[ToolInvocation] = []
+        self._over = False
+
+    def is_answer(self, reply: Accumulator) -> bool:
+        """Tell whether the model has called nothing, or only what the caller is to answer."""
+        return self._over or not reply.has_tool_calls
+
+    def steps(self, reply: Accumulator, params: Mapping[str, Any]) -> Iterator[Step]:
+        """Announce the calls, run them, and ask the model again with their results."""
+        completion = reply.completion
+        self._called = with_ids(assistant_message(completion))
+        self._jobs = jobs = self.jobs(completion, self._called, {name_of(tool) for tool in params.get("tools") or ()})
+        finished = Finished(reply.finish_reason)
+        if not jobs:
+            self._over = True
+            yield Step(show=[finished])
+            return
+        yield Step(show=[job.started if job.waits else job.ended for job in jobs if not job.for_caller])
+        yield Step(run=[job for job in jobs if job.waits])
+        self.check(jobs)
+        ended = [job.ended for job in jobs if job.tool is not None]
+        if any(job.for_caller for job in jobs):
+            self._over = True
+            yield Step(show=[*ended, finished])
+            return
+        self.round += 1
+        self._jobs = []
+        yield Step(
+            ask=[self._called, *(job.message for job in jobs)],
+            params=in_later_rounds(params),
+            show=[*ended, RoundStarted(self.round)],
+        )
+
+    def last_round(self, *, stopped: bool) -> list[dict[str, Any]]:
+        """Return the calls and the results there are; of a run that was stopped, only the calls that have one."""
+        ended = [job for job in self._jobs if job.content is not None]
+        if not (ended if stopped else self._jobs):
+            return []
+        calls = {"tool_calls": [job.call for job in ended]} if stopped else {}
+        return [{**self._called, **calls}, *(job.message for job in ended)]
+
+    def outcome(self, reply: Reply[Any], turn: Turn, rounds: tuple[Reply[Any], ...]) -> Reply[Any]:
+        """Return the reply of the run as a whole."""
+        whole = reply.message, reply.finish_reason, reply.telemetry, reply.completion
+        return RunReply(*whole, messages=turn.messages, rounds=rounds)
 
     def jobs(
         self, completion: ChatCompletion, message: Mapping[str, Any], offered: Collection[str]
@@ -209,6 +260,12 @@ def later_choice(params: Mapping[str, Any]) -> Any:
     """Return ``tool_choice`` for all rounds after the first: a model that must call in each would never answer."""
     choice = params.get("tool_choice")
     return choice if choice in (None, "none", "auto") else "auto"
+
+
+def in_later_rounds(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that are others in all rounds but the first."""
+    choice = later_choice(params)
+    return {} if choice is None else {"tool_choice": choice}
 
 
 def _refuse_cut(completion: ChatCompletion) -> None:
