@@ -1,4 +1,4 @@
-"""A turn under way."""
+"""A turn as its caller sees it: a stream of one reply, or of several one after the other."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
 
     def _at_answer(self) -> bool:
         """Whether nothing follows the reply of this exchange, which has come to its end."""
-        return self._stopped or self._turn.rounds.is_answer(self._call.accumulator)
+        return self._stopped or self._turn.rounds.is_answer(self._call.delivery.accumulator)
 
     async def _finish_first(self, items: list[Item], mode: Mode) -> bool:
         """Let the turn enter before its last ``items`` are handed out; return whether there are any."""
@@ -310,7 +310,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             self._turn.explain(error)
         elif error is None:
             await self._turn.record(self._call)
-        elif self._shows and (not isinstance(error, Exception) or self._call.accumulator.started):
+        elif self._shows and (not isinstance(error, Exception) or self._call.delivery.accumulator.started):
             # The task was cancelled, or a signal handler has raised: the reader has left, and has seen what had come.
             self._call.stop()
             try:

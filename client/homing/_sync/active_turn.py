@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ class ActiveTurn:
 
     def shorten(self, refusal: ContextWindowExceeded, call: Call) -> bool:
         """Find a shorter prompt than the one that was too long for the server, once; return whether there is one."""
-        if self._shortened or call.accumulator.started:
+        if self._shortened or call.delivery.accumulator.started:
             return False
         place = self.place.shortened(refusal, call.request.params or {})
         if place is not None:
@@ -74,7 +75,7 @@ class ActiveTurn:
 
     def follow(self, call: Call) -> Step:
         """Do the next thing that follows the reply of ``call``, which is not the answer."""
-        accumulator = call.accumulator
+        accumulator = call.delivery.accumulator
         try:
             if self._steps is None:
                 self._steps = self.rounds.steps(accumulator, call.request.params or {})
@@ -109,7 +110,7 @@ class ActiveTurn:
     def record(self, call: Call) -> None:
         """Let it enter the history, with what the last ``call`` has brought."""
         if not self._recorded:
-            run_to_completion(lambda: self._record(call))
+            run_to_completion(functools.partial(self._record, call))
             call_hook(self.conversation._client._options.hooks.on_reply, self.reply)
 
     def _record(self, call: Call) -> None:
@@ -132,7 +133,7 @@ class ActiveTurn:
 
     def _conclude(self, call: Call) -> tuple[Turn, Reply[Any]]:
         """Make the turn and the reply of what has come, and count it."""
-        place, rounds, accumulator = self.place, self.rounds, call.accumulator
+        place, rounds, accumulator = self.place, self.rounds, call.delivery.accumulator
         completion = accumulator.completion
         stopped = call.stopped and not (accumulator.complete and rounds.is_answer(accumulator))
         parsed: Any = None

@@ -98,11 +98,6 @@ class Call:
         return self._attempt.response
 
     @property
-    def accumulator(self) -> Accumulator:
-        """The reply as far as it has come."""
-        return self.delivery.accumulator
-
-    @property
     def content(self) -> bytes:
         """The body that `fetch` has read."""
         return self._attempt.content
@@ -169,8 +164,8 @@ class Call:
         told: BaseException = error
         if isinstance(error, HomingError):
             told = self.delivery.as_told(error)
-            if isinstance(told, APIError) and told.partial is None and self.accumulator.started:
-                told.partial = self.accumulator.completion
+            if isinstance(told, APIError) and told.partial is None and self.delivery.accumulator.started:
+                told.partial = self.delivery.accumulator.completion
         # An error of the look-up's has been told to the hook by that.
         tells = isinstance(told, HomingError) and self._lookup is None
         self._watch.error = told
@@ -221,13 +216,13 @@ class Call:
         except ValueError as error:  # a handler or another thread closes it in the middle of a step, which ends now
             raise_interrupt(error)
         self._attempt.release()
-        interrupted = self.stopped and not self.accumulator.complete
+        interrupted = self.stopped and not self.delivery.accumulator.complete
         self._watch.end(self.request, self.telemetry, self._came, interrupted=interrupted)
 
     def _came(self) -> ChatCompletion | None:
         """Return what has come of the reply, None where nothing has."""
-        if self.accumulator.started:
-            return self.accumulator.completion
+        if self.delivery.accumulator.started:
+            return self.delivery.accumulator.completion
         try:
             return self.parsed(ChatCompletion) if self.content else None
         except HomingError:
