@@ -117,7 +117,6 @@ class ToolRun(Rounds):
     """The rules of one run: its tools and limits, and the round it is in."""
 
     several = True
-    first = (RoundStarted(1),)
 
     def __init__(
         self,
@@ -131,6 +130,7 @@ class ToolRun(Rounds):
         tools = tool_list(tools)
         self.definitions = definitions(tools)
         self.round = 1
+        self.first = (RoundStarted(self.round),)
         self.max_rounds = check_count(max_rounds, "max_rounds")
         self.at_once = check_count(tools_at_once, "tools_at_once")
         self.tool_timeout = check_seconds(tool_timeout, "tool_timeout")
