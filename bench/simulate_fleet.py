@@ -140,14 +140,14 @@ class Fleet:
         dying = self._rng.choice(self.live, max(1, round(count * given.die)), replace=False)
         if self._grow:
             self._leave(policy, run, dying)
-            self._join(policy, run, dying.size + change)
+            self._splice(policy, run, dying.size + change)
         else:
             others = np.setdiff1d(self.live, dying)
             self._leave(policy, run, np.concatenate([dying, self._rng.choice(others, change, replace=False)]))
-            self._join(policy, run, dying.size)
+            self._splice(policy, run, dying.size)
         self._grow = not self._grow
 
-    def _join(self, policy: Policy, run: Run, count: int) -> None:
+    def _splice(self, policy: Policy, run: Run, count: int) -> None:
         new = np.arange(self._next, self._next + count, dtype=np.int32)
         self._next += count
         self.live = np.concatenate([self.live, new])

@@ -24,7 +24,8 @@ DRAWING = ROOT / "docs" / "images" / "rooms.svg"
 FLOORS = (
     ("testing", "cli", "integrations"),
     ("_async",),
-    ("_http", "core.resume", "core.conversation", "reply", "stores"),
+    ("_http", "core.resume", "core.rounds", "stores"),
+    ("core.conversation", "reply"),
     ("core.streaming", "core.request", "core.tools"),
     ("core.retry", "core.affinity"),
     ("core.telemetry", "core.errors", "core.encoding", "_concurrency"),
@@ -36,8 +37,9 @@ FLOORS = (
 ARROWS = {
     "cli": ("stores",),
     "integrations": ("_async",),
-    "_async": ("_http", "core.resume", "core.conversation", "reply", "stores"),
+    "_async": ("_http", "core.resume", "core.rounds", "stores"),
     "_http": ("core.retry", "_concurrency"),
+    "core.rounds": ("core.conversation", "core.streaming", "reply"),
     "core.resume": ("core.streaming", "core.request"),
     "core.conversation": ("core.request", "core.tools"),
     "reply": ("core.telemetry", "core.tools"),

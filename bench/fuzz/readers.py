@@ -66,16 +66,16 @@ def decoded(parts: Sequence[bytes], **limits: int) -> tuple[list[tuple[str, byte
 def read(parts: Sequence[bytes], mode: Mode) -> tuple[list[object], str | None, object]:
     """Return what a reader in this mode sees of a reply, the error at its end, and what has been gathered."""
     accumulator = Accumulator()
-    reading = StreamDecoder(accumulator)
+    decoder = StreamDecoder(accumulator)
     items: list[object] = []
     failure = None
     try:
         for part in parts:
-            items += map(plain, reading.take(part, mode))
+            items += map(plain, decoder.take(part, mode))
             if accumulator.done:
                 break
-            reading.check()
-        items += map(plain, reading.end(mode))
+            decoder.check()
+        items += map(plain, decoder.end(mode))
     except APIError as error:
         failure = f"{type(error).__name__}: {error}"
     return items, failure, plain(accumulator.completion)

@@ -54,10 +54,10 @@ def tiny_chunks(share: float) -> None:
     count = int(EVENTS * share)
     event = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     accumulator = Accumulator()
-    reading = StreamDecoder(accumulator)
+    decoder = StreamDecoder(accumulator)
     seen = 0
     for part in _parts(event * count, READ):
-        seen += sum(map(len, reading.take(part, "text")))  # type: ignore[arg-type]
+        seen += sum(map(len, decoder.take(part, "text")))  # type: ignore[arg-type]
     assert seen == count
     assert len(accumulator.completion.choices[0].message.content or "") == count
 

@@ -118,7 +118,7 @@ async def test_stopping_a_stream_keeps_what_was_read_and_what_was_asked(
 async def test_leaving_after_the_last_word_is_no_interruption(async_homing_client: homing.AsyncClient) -> None:
     chat = async_homing_client.conversation()
     async with chat.stream("One.") as stream:
-        while not stream._call.delivery.accumulator.complete:
+        while not stream._call.reader.accumulator.complete:
             await stream.__anext__()
     assert [turn.finish_reason for turn in chat.turns] == ["stop"]
 

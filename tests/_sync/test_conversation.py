@@ -119,7 +119,7 @@ def test_stopping_a_stream_keeps_what_was_read_and_what_was_asked(
 def test_leaving_after_the_last_word_is_no_interruption(homing_client: homing.Client) -> None:
     chat = homing_client.conversation()
     with chat.stream("One.") as stream:
-        while not stream._call.delivery.accumulator.complete:
+        while not stream._call.reader.accumulator.complete:
             stream.__next__()
     assert [turn.finish_reason for turn in chat.turns] == ["stop"]
 

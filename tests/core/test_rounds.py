@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from homing.core.conversation.pending_turn import PendingTurn
 from homing.core.conversation.transcript import Transcript, make_turn, user_message
-from homing.core.rounds import ONE_REQUEST
+from homing.core.rounds.repair import Repair
+from homing.core.rounds.rounds import ONE_REQUEST
+from homing.core.rounds.tool_run import ToolRun
 from homing.core.streaming.accumulator import Accumulator
-from homing.core.streaming.structured_output import Repair
 from homing.core.telemetry.measurements import Telemetry
-from homing.core.tools.run import ToolRun
 from homing.errors import ToolError
 from homing.reply import Reply, RunReply
 from homing.types import ChatCompletionChunk, Finished, RoundStarted, ToolFinished, ToolStarted
@@ -142,7 +142,7 @@ def test_the_place_of_a_turn_that_asks_again() -> None:
     first = Telemetry(prompt_tokens=9, replica="r1")
     mended = place.after([user_message("No."), user_message("Again.")], first, keeps=False)
     kept = place.after([{"role": "assistant", "content": "", "reasoning_content": "Hm."}], first)
-    assert (mended.new, len(mended.mending), len(kept.new)) == (place.new, 2, 2)
+    assert (mended.new, len(mended.repairs), len(kept.new)) == (place.new, 2, 2)
     assert len(mended.prompt()) == len(place.prompt()) + 2
     assert (place.prefix(first), mended.prefix(first), kept.prefix(first)) == (None, 9, 9)
     again = PendingTurn([{"role": "assistant", "content": "", "reasoning_content": "Hm."}], -1).place(transcript, None)

@@ -78,11 +78,11 @@ def chunk(content: str | None = None, **choice: Any) -> ChatCompletionChunk:
     )
 
 
-def join(text: str = "One two", ledger: ResumedUsage | None = None) -> Splice:
+def join(text: str = "One two", resumed_usage: ResumedUsage | None = None) -> Splice:
     partial = ChatCompletion.model_validate(
         {"id": "first", "created": 1, "model": "m1", "choices": [{"index": 0, "message": {"content": text}}]}
     )
-    return Splice(partial, ledger or ResumedUsage())
+    return Splice(partial, resumed_usage or ResumedUsage())
 
 
 def test_the_chunks_of_the_rest_are_the_replys_own() -> None:
@@ -140,26 +140,26 @@ def usage(prompt: int, completion: int, cached: int | None = None) -> Completion
 
 
 def test_usage_is_that_of_all_requests() -> None:
-    ledger, told = ResumedUsage(), Telemetry()
-    ledger.fill(told)
+    resumed_usage, told = ResumedUsage(), Telemetry()
+    resumed_usage.fill(told)
     assert told == Telemetry()
-    ledger.begin(5)
+    resumed_usage.begin(5)
     report = ChatCompletionChunk(choices=[], usage=usage(15, 7, cached=14))
-    summed = join(ledger=ledger).take(report)
+    summed = join(resumed_usage=resumed_usage).take(report)
     assert summed is report
     assert report.usage == usage(10 + 15, 5 + 7, cached=14)
     told.cached_tokens = 14
-    ledger.fill(told)
+    resumed_usage.fill(told)
     assert (told.prompt_tokens, told.completion_tokens, told.cached_tokens) == (10, 12, 10)
-    ledger.begin(12)
-    assert ledger.total(usage(22, 3)).prompt_tokens == 10 + 15 + 22
-    ledger.fill(unknown := Telemetry())
+    resumed_usage.begin(12)
+    assert resumed_usage.total(usage(22, 3)).prompt_tokens == 10 + 15 + 22
+    resumed_usage.fill(unknown := Telemetry())
     assert (unknown.prompt_tokens, unknown.completion_tokens, unknown.cached_tokens) == (10, 15, None)
 
 
 def test_what_nobody_counted_is_not_guessed() -> None:
-    ledger, told = ResumedUsage(), Telemetry(prompt_tokens=15)
-    ledger.begin(None)
-    assert ledger.total(usage(15, 7)) == usage(15, 7)
-    ledger.fill(told)
+    resumed_usage, told = ResumedUsage(), Telemetry(prompt_tokens=15)
+    resumed_usage.begin(None)
+    assert resumed_usage.total(usage(15, 7)) == usage(15, 7)
+    resumed_usage.fill(told)
     assert told == Telemetry(prompt_tokens=15)

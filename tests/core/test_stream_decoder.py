@@ -131,7 +131,7 @@ def test_half_a_reply_is_truncated_and_nothing_held_is_lost_at_a_proper_end() ->
 def resumed(text: str = "Once upon") -> tuple[Accumulator, StreamDecoder]:
     accumulator = Accumulator()
     accumulator.update(ChatCompletionChunk.model_validate_json(data(text)[6:]))
-    return accumulator, StreamDecoder(accumulator, join=Splice(accumulator.completion, ResumedUsage()), number=2)
+    return accumulator, StreamDecoder(accumulator, splice=Splice(accumulator.completion, ResumedUsage()), number=2)
 
 
 def test_the_rest_is_announced_with_its_first_piece() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from homing.core.streaming.structured_output import parse_completion, parsed_reply, repair_message
+from homing.core.rounds.repair import repair_message
+from homing.core.streaming.structured_output import parse_completion, parsed_reply
 from homing.errors import (
     APIResponseValidationError,
     ContentFilterFinishReasonError,

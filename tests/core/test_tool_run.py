@@ -8,9 +8,9 @@ import pytest
 from pydantic import AfterValidator
 
 from homing.core.conversation.transcript import assistant_message
+from homing.core.rounds.tool_run import ToolInvocation, ToolRun, later_choice, name_of
 from homing.core.tools.definitions import Tool
 from homing.core.tools.results import with_ids
-from homing.core.tools.run import ToolInvocation, ToolRun, later_choice, name_of
 from homing.errors import (
     APIResponseValidationError,
     ConfigurationError,

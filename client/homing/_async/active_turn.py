@@ -11,14 +11,14 @@ from .._concurrency.tasks import run_to_completion
 from ..core.conversation.pending_turn import PendingTurn, PromptPlan
 from ..core.conversation.transcript import Turn, assistant_message, make_turn
 from ..core.retry.attempts import CallBudget
-from ..core.rounds import Rounds, Step
+from ..core.rounds.rounds import Rounds, Step
+from ..core.rounds.tool_run import ToolInvocation
 from ..core.streaming.structured_output import parsed_reply
 from ..core.telemetry.hooks import call_hook, logger
 from ..core.telemetry.measurements import Telemetry, judge, sum_rounds
 from ..core.telemetry.token_usage import with_total_usage
 from ..core.text.control_characters import one_line
 from ..core.tools.results import with_ids
-from ..core.tools.run import ToolInvocation
 from ..errors import ContextWindowExceeded, HomingError
 from ..reply import Reply
 from ..types.completion import INTERRUPTED
@@ -64,7 +64,7 @@ class AsyncActiveTurn:
 
     def shorten(self, refusal: ContextWindowExceeded, call: AsyncCall) -> bool:
         """Find a shorter prompt than the one that was too long for the server, once; return whether there is one."""
-        if self._shortened or call.delivery.accumulator.started:
+        if self._shortened or call.reader.accumulator.started:
             return False
         place = self.place.shortened(refusal, call.request.params or {})
         if place is not None:
@@ -74,7 +74,7 @@ class AsyncActiveTurn:
 
     async def follow(self, call: AsyncCall) -> Step:
         """Do the next thing that follows the reply of ``call``, which is not the answer."""
-        accumulator = call.delivery.accumulator
+        accumulator = call.reader.accumulator
         try:
             if self._steps is None:
                 self._steps = self.rounds.steps(accumulator, call.request.params or {})
@@ -128,11 +128,11 @@ class AsyncActiveTurn:
     def explain(self, error: HomingError) -> None:
         """Let an ``error`` that ends several requests carry what had been said."""
         if self.rounds.several:
-            error.messages = (*self.place.new, *self.place.mending, *self.rounds.last_round(stopped=True))
+            error.messages = (*self.place.new, *self.place.repairs, *self.rounds.last_round(stopped=True))
 
     def _conclude(self, call: AsyncCall) -> tuple[Turn, Reply[Any]]:
         """Make the turn and the reply of what has come, and count it."""
-        place, rounds, accumulator = self.place, self.rounds, call.delivery.accumulator
+        place, rounds, accumulator = self.place, self.rounds, call.reader.accumulator
         completion = accumulator.completion
         stopped = call.stopped and not (accumulator.complete and rounds.is_answer(accumulator))
         parsed: Any = None

@@ -24,9 +24,9 @@ from ..core.telemetry.measurements import Telemetry, replica_of
 from ..errors import APIError, HomingError
 from ..types import ChatCompletion, ModelList
 from .attempt import AsyncAttempt, AsyncEndpoint
-from .delivery import AsyncDelivery
 from .dropped import close_dropped
 from .placement import AsyncPlacement
+from .reply_reader import AsyncReplyReader
 
 
 class AsyncCall:
@@ -48,8 +48,8 @@ class AsyncCall:
         "_wake_event",
         "_watch",
         "budget",
-        "delivery",
         "placing",
+        "reader",
         "request",
     )
 
@@ -82,7 +82,7 @@ class AsyncCall:
         )
         self.placing = AsyncPlacement(endpoint, request)
         self._attempt = AsyncAttempt(endpoint, ends_at=self.budget.ends_at)
-        self.delivery = AsyncDelivery(self._attempt, request, options, accumulate=accumulate, shows=shows)
+        self.reader = AsyncReplyReader(self._attempt, request, options, accumulate=accumulate, shows=shows)
         self._watch = CallTrace()
         self._noticed = False
         self._over = False
@@ -142,8 +142,8 @@ class AsyncCall:
                 # Each token comes this way, so that it is a short one.
                 if not self._delivers:
                     batch = await self._step(mode)
-                elif (batch := await self.delivery.read(mode)) is None:
-                    self._advance(self.delivery.result)
+                elif (batch := await self.reader.read(mode)) is None:
+                    self._advance(self.reader.result)
             except BaseException as error:  # noqa: BLE001 - raised there
                 await self._ended_by(error)
             else:
@@ -162,9 +162,9 @@ class AsyncCall:
         strip_secrets(error, self._attempt.secrets)
         told: BaseException = error
         if isinstance(error, HomingError):
-            told = self.delivery.as_told(error)
-            if isinstance(told, APIError) and told.partial is None and self.delivery.accumulator.started:
-                told.partial = self.delivery.accumulator.completion
+            told = self.reader.as_raised(error)
+            if isinstance(told, APIError) and told.partial is None and self.reader.accumulator.started:
+                told.partial = self.reader.accumulator.completion
         # An error of the look-up's has been told to the hook by that.
         tells = isinstance(told, HomingError) and self._lookup is None
         self._watch.error = told
@@ -215,13 +215,13 @@ class AsyncCall:
         except ValueError as error:  # a handler or another thread closes it in the middle of a step, which ends now
             raise_interrupt(error)
         await self._attempt.release()
-        interrupted = self.stopped and not self.delivery.accumulator.complete
+        interrupted = self.stopped and not self.reader.accumulator.complete
         self._watch.end(self.request, self.telemetry, self._came, interrupted=interrupted)
 
     def _came(self) -> ChatCompletion | None:
         """Return what has come of the reply, None where nothing has."""
-        if self.delivery.accumulator.started:
-            return self.delivery.accumulator.completion
+        if self.reader.accumulator.started:
+            return self.reader.accumulator.completion
         try:
             return self.parsed(ChatCompletion) if self.content else None
         except HomingError:
@@ -233,7 +233,7 @@ class AsyncCall:
         telemetry = Telemetry(waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes)
         if self.response is not None:
             telemetry.replica = replica_of(self.response.headers)
-        self.delivery.fill(telemetry)
+        self.reader.fill(telemetry)
         return telemetry
 
     # -- performing ----------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class AsyncCall:
             await self.placing.place()
             if effect.with_key:
                 self.placing.begin()
-            self._advance(await self.delivery.send(effect.number, with_key=effect.with_key))
+            self._advance(await self.reader.send(effect.number, with_key=effect.with_key))
         elif isinstance(effect, Hold):
             if effect.notice is not None and not self._noticed:
                 self._noticed = True

@@ -18,12 +18,12 @@ from ..core.request.completion import chat_request, check_turn, split_call_optio
 from ..core.request.environment import check_mapping
 from ..core.request.request import Request
 from ..core.request.response_format import check_model
-from ..core.rounds import ONE_REQUEST, Rounds
+from ..core.rounds.repair import Repair
+from ..core.rounds.rounds import ONE_REQUEST, Rounds
+from ..core.rounds.tool_run import LIMITS, ToolRun, check_count, in_later_rounds
 from ..core.secrets.redact import protect_secrets
-from ..core.streaming.structured_output import Repair
 from ..core.tools.definitions import ToolLike, definitions, tool_list
 from ..core.tools.results import as_tool_calls, pending_calls
-from ..core.tools.run import LIMITS, ToolRun, check_count, in_later_rounds
 from ..errors import ConfigurationError
 from ..reply import Reply, RunReply
 from ..types import ChatCompletionMessageToolCall

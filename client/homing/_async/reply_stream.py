@@ -17,7 +17,7 @@ from ..core.encoding.messages import encode_message
 from ..core.process.interrupts import raise_interrupt
 from ..core.process.mutex import LOOK_AGAIN
 from ..core.request.request import Request
-from ..core.rounds import ONE_REQUEST, Rounds
+from ..core.rounds.rounds import ONE_REQUEST, Rounds
 from ..core.streaming.accumulator import Accumulator
 from ..core.streaming.decoder import Item, Mode
 from ..core.telemetry.hooks import logger
@@ -161,7 +161,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
                 return False
             if announced:
                 batch = [*announced, *batch]
-            if self._call.delivery.reading.complete:
+            if self._call.reader.decoder.complete:
                 return await self._finish_first(list(batch), mode)
             self._items = iter(batch)
             return True
@@ -228,7 +228,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
 
     def _at_answer(self) -> bool:
         """Whether nothing follows the reply of this exchange, which has come to its end."""
-        return self._stopped or self._turn.rounds.is_answer(self._call.delivery.accumulator)
+        return self._stopped or self._turn.rounds.is_answer(self._call.reader.accumulator)
 
     async def _finish_first(self, items: list[Item], mode: Mode) -> bool:
         """Let the turn enter before its last ``items`` are handed out; return whether there are any."""
@@ -310,7 +310,7 @@ class AsyncReplyStream(AsyncItemStream[StreamEvent], Generic[P]):
             self._turn.explain(error)
         elif error is None:
             await self._turn.record(self._call)
-        elif self._shows and (not isinstance(error, Exception) or self._call.delivery.accumulator.started):
+        elif self._shows and (not isinstance(error, Exception) or self._call.reader.accumulator.started):
             # The task was cancelled, or a signal handler has raised: the reader has left, and has seen what had come.
             self._call.stop()
             try:

@@ -13,8 +13,8 @@ import anyio.to_thread
 from .._concurrency.event_loop import on_this_run
 
 if TYPE_CHECKING:
+    from ..core.rounds.tool_run import ToolInvocation
     from ..core.tools.definitions import Tool
-    from ..core.tools.run import ToolInvocation
 
 
 class ToolRunner:

@@ -156,7 +156,7 @@ class ChatStream(ItemStream[StreamEvent]):
     @property
     def current_completion_snapshot(self) -> ChatCompletion:
         """The completion received so far."""
-        return self._call.delivery.accumulator.completion
+        return self._call.reader.accumulator.completion
 
     def until_done(self) -> Self:
         """Read to the end."""

@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..core.tools.definitions import Tool
-    from ..core.tools.run import ToolInvocation
+    from ..core.rounds.tool_run import ToolInvocation
 
 
 class ToolRunner:

@@ -151,17 +151,17 @@ def merged(frames: Iterable[tuple[int, Frame]]) -> list[tuple[int, Frame]]:
             pieces.append(frame.data["text"])
             result[-1] = (number, frame)
             continue
-        _join(result, pieces)
+        _splice(result, pieces)
         if same and frame.event == "waiting":
             result[-1] = (number, frame)
         else:
             result.append((number, frame))
         pieces = [frame.data["text"]] if frame.event in _TEXT else []
-    _join(result, pieces)
+    _splice(result, pieces)
     return result
 
 
-def _join(result: list[tuple[int, Frame]], pieces: list[str]) -> None:
+def _splice(result: list[tuple[int, Frame]], pieces: list[str]) -> None:
     if len(pieces) > 1:
         number, frame = result[-1]
         result[-1] = (number, Frame(frame.event, {"text": "".join(pieces)}))

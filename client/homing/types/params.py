@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..core.request.options import AffinityChoice
     from ..core.request.resume_style import ResumeChoice
     from ..core.retry.timers import Timeout
+    from ..core.rounds.tool_run import OnToolError
     from ..core.tools.definitions import Tool
-    from ..core.tools.run import OnToolError
     from .not_given import NotGiven
 
 # ---- tools --------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class PromptPlan:
     edited: bool
     before: PreviousTurn | None = None
     """What an earlier request of the same turn left in the cache."""
-    mending: tuple[dict[str, Any], ...] = ()
+    repairs: tuple[dict[str, Any], ...] = ()
     """Messages after ``new`` that the history does not keep."""
 
     def prompt(self) -> list[bytes]:
@@ -73,7 +73,7 @@ class PromptPlan:
         Later prompts leave out repairs, and the model's reasoning between two calls. ``first`` is the telemetry of
         the turn's first request.
         """
-        if not self.mending and not any(message.get("reasoning_content") for message in self.new):
+        if not self.repairs and not any(message.get("reasoning_content") for message in self.new):
             return None
         if self.upto is not None:  # results from the caller: the turn had begun before
             return self.transcript.turns[self.upto].telemetry.lasting_tokens
@@ -86,7 +86,7 @@ class PromptPlan:
         return replace(
             self,
             new=[*self.new, *more] if keeps else self.new,
-            mending=self.mending if keeps else (*self.mending, *more),
+            repairs=self.repairs if keeps else (*self.repairs, *more),
             encoded=self.encoded + encoded,
             weight=self.weight + sum(weights),
             before=PreviousTurn(telemetry.prompt_tokens, telemetry.replica),

@@ -50,7 +50,7 @@ class Resumption:
         request: Request,
         partial: ChatCompletion,
         server_state: ServerState,
-        ledger: ResumedUsage,
+        resumed_usage: ResumedUsage,
         *,
         pieces: int,
         number: int,
@@ -61,7 +61,7 @@ class Resumption:
         self._partial = partial
         self._message = partial.choices[0].message
         self._server_state = server_state
-        self._ledger = ledger
+        self._resumed_usage = resumed_usage
         self._pieces = pieces
         self._number = number
         self._owner = server_state.owner
@@ -108,13 +108,13 @@ class Resumption:
         if self._request is None:
             # If the server doesn't count, pieces are a lower bound: some hold several tokens.
             came = self._pieces if self._tokens is None else self._tokens
-            self._ledger.begin(self._tokens)
+            self._resumed_usage.begin(self._tokens)
             self._request = resume_request(self._asked_by, self._message, self._style(), came=came, number=self._number)
         return self._request
 
     def join(self) -> Splice:
         """Return the splice that joins the continuation to the partial reply."""
-        return Splice(self._partial, self._ledger, owed=resume_prefix(self._message, self._style()).owed)
+        return Splice(self._partial, self._resumed_usage, owed=resume_prefix(self._message, self._style()).owed)
 
     def failed(self, failure: Exception) -> None:
         """Remember that the server can't continue a message, if ``failure`` shows it."""

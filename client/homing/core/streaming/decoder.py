@@ -33,12 +33,12 @@ class StreamDecoder:
     __slots__ = (
         "_accumulator",
         "_held",
-        "_join",
         "_number",
         "_pending",
         "_progressed",
         "_reader",
         "_secrets",
+        "_splice",
         "complete",
         "progress",
         "shown",
@@ -49,16 +49,16 @@ class StreamDecoder:
         accumulator: Accumulator,
         *,
         secrets: Iterable[str] = (),
-        join: Splice | None = None,
+        splice: Splice | None = None,
         number: int = 1,
     ) -> None:
-        """With ``join``, ``accumulator`` holds the partial reply that the ``number``-th request continues."""
+        """With ``splice``, ``accumulator`` holds the partial reply that the ``number``-th request continues."""
         self.shown = False
         self.complete = False
         self.progress = False
         """Whether the last piece made progress."""
         self._accumulator = accumulator
-        self._join = join
+        self._splice = splice
         self._number = number
         self._progressed = False
         self._secrets = secrets
@@ -100,7 +100,7 @@ class StreamDecoder:
         """Report the end of the body; return the last items. Raises `StreamTruncated` for an incomplete reply."""
         accumulator = self._accumulator
         # An empty response completes neither a reply of its own nor the one that it should have continued.
-        empty = self._join is not None and not self._progressed
+        empty = self._splice is not None and not self._progressed
         if not accumulator.complete and (empty or not accumulator.terminal):
             raise truncated()
         self.complete = True
@@ -111,8 +111,8 @@ class StreamDecoder:
 
     def _release(self, items: Iterable[Item], mode: Mode) -> Iterable[Item]:
         held, self._held = self._held, []
-        if self._join is not None and not self.shown and mode == "events":
-            held.insert(0, Resumed(self._join.at, self._number))
+        if self._splice is not None and not self.shown and mode == "events":
+            held.insert(0, Resumed(self._splice.at, self._number))
         self.shown = True
         return [*held, *items] if held else items
 
@@ -133,7 +133,7 @@ class StreamDecoder:
         accumulator = self._accumulator
         if self.shown:
             return True
-        if self._join is not None:
+        if self._splice is not None:
             return self._progressed
         if accumulator.has_visible:
             return True
@@ -152,7 +152,7 @@ class StreamDecoder:
         accumulator = self._accumulator
         # Made with the first piece: an answer that is no stream needs none. What goes on from a seam is
         # looked at chunk by chunk.
-        reader = self._reader = self._reader or ChunkReader(secrets=self._secrets, texts=self._join is None)
+        reader = self._reader = self._reader or ChunkReader(secrets=self._secrets, texts=self._splice is None)
         try:
             for piece in reader.feed(data):
                 accumulator.progress = False
@@ -177,11 +177,11 @@ class StreamDecoder:
 
     def _joined(self, piece: ChatCompletionChunk | StreamEnd) -> ChatCompletionChunk | None:
         """Return the next chunk of the reply, None if the piece brings nothing new."""
-        join = self._join
+        splice = self._splice
         if isinstance(piece, StreamEnd):
             self._accumulator.done = True
-            return None if join is None else join.rest()
-        return piece if join is None else join.take(piece)
+            return None if splice is None else splice.rest()
+        return piece if splice is None else splice.take(piece)
 
     def _items_of(self, chunk: ChatCompletionChunk, mode: Mode) -> list[Item]:
         accumulator = self._accumulator

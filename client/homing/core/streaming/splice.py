@@ -77,9 +77,9 @@ def _repeats(text: str) -> bool:
 class Splice:
     """Turns the chunks of a continuation into the next chunks of the reply that broke off."""
 
-    def __init__(self, partial: ChatCompletion, ledger: ResumedUsage, *, owed: str = "") -> None:
+    def __init__(self, partial: ChatCompletion, resumed_usage: ResumedUsage, *, owed: str = "") -> None:
         self._partial = partial
-        self._ledger = ledger
+        self._resumed_usage = resumed_usage
         text = partial.choices[0].message.content or ""
         self.at = len(text)
         """Characters of visible text before the seam."""
@@ -104,7 +104,7 @@ class Splice:
                 delta.content = text
             new = new or bool(text or ends)
         if chunk.usage is not None:
-            chunk.usage = self._ledger.total(chunk.usage)
+            chunk.usage = self._resumed_usage.total(chunk.usage)
             new = True
         return chunk if new else None
 

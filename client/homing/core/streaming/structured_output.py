@@ -1,8 +1,7 @@
-"""Structured output: parses the content into the caller's own model, and asks again when it doesn't fit."""
+"""Structured output: parses the content into the caller's own model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,16 +9,12 @@ from pydantic import BaseModel, ValidationError
 from ...errors import (
     APIResponseValidationError,
     ContentFilterFinishReasonError,
-    FinishReasonError,
     LengthFinishReasonError,
     RefusalError,
 )
 from ...types.completion import ChatCompletion, Choice
 from ...types.parsed import ParsedChatCompletion
-from ..conversation.transcript import assistant_message, user_message
 from ..errors.validation import describe_errors
-from ..rounds import Rounds, Step
-from .accumulator import Accumulator
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -62,51 +57,6 @@ def parsed_reply(completion: ChatCompletion, response_format: type[T]) -> T:
         "pass tool_choice='none', or use run() where it is to call tools",
         partial=completion,
     )
-
-
-def repair_message(completion: ChatCompletion, response_format: type[BaseModel]) -> str | None:
-    """Return a message to a model whose answer does not fit, None if it fits or a message would be pointless.
-
-    It is pointless after a reply that was cut, withheld or refused, or that calls a tool.
-    """
-    try:
-        parsed_reply(completion, response_format)
-    except APIResponseValidationError as error:
-        problem = error.__cause__
-        if isinstance(problem, ValidationError):
-            return (
-                f"That does not fit the schema {response_format.__name__}: {describe_errors(problem)}. "
-                "Answer again with the corrected JSON and nothing else."
-            )
-    except FinishReasonError:
-        pass
-    return None
-
-
-class Repair(Rounds):
-    """The rules of a turn that is to fit a model: an answer that does not is sent back with what is wrong with it.
-
-    What the history keeps is the question and the answer that fits: not the mending in between, which later turns
-    would pay for and might copy.
-    """
-
-    several = True
-
-    def __init__(self, response_format: type[BaseModel], times: int) -> None:
-        self.response_format = response_format
-        self._left = times
-        self._complaint: str | None = None
-
-    def is_answer(self, reply: Accumulator) -> bool:
-        """Tell whether ``reply`` fits, or asking again would be in vain."""
-        form = self.response_format if self._left else None
-        self._complaint = None if form is None else repair_message(reply.completion, form)
-        return self._complaint is None
-
-    def steps(self, reply: Accumulator, params: Mapping[str, Any]) -> Iterator[Step]:
-        """Ask the model again, telling it what `is_answer` has found."""
-        self._left -= 1
-        yield Step(ask=[assistant_message(reply.completion), user_message(self._complaint or "")], keeps=False)
 
 
 def _parse_choice(completion: ChatCompletion, choice: Choice, response_format: type[T]) -> T | None:

@@ -1,4 +1,4 @@
-"""Functions as tools: their definitions, what happens to each call, and the results.
+"""Functions as tools: their definitions, and the results of calls.
 
 Imports `core.text` and `core.affinity`. Conversations, replies and the shell import this.
 """

@@ -22,11 +22,11 @@ from ...types.events import Finished
 from ...types.not_given import NotGiven
 from ...types.tool_events import RoundStarted, ToolEvent, ToolFailed, ToolFinished, ToolStarted
 from ..conversation.transcript import Turn, assistant_message
-from ..rounds import Rounds, Step
 from ..streaming.accumulator import Accumulator
 from ..text.control_characters import one_line
-from .definitions import Tool, ToolLike, as_tool, check_seconds, definitions, result_text, tool_list
-from .results import error_content, tool_message, with_ids
+from ..tools.definitions import Tool, ToolLike, as_tool, check_seconds, definitions, result_text, tool_list
+from ..tools.results import error_content, tool_message, with_ids
+from .rounds import Rounds, Step
 
 OnToolError = Literal["tell", "raise"]
 

@@ -1,4 +1,3 @@
-# Generated from client/homing/_async/delivery.py by scripts/unasync.py: edit that file, not this one.
 """A streamed reply as it comes: read, and gone on with where it broke."""
 
 from __future__ import annotations
@@ -21,30 +20,30 @@ from ..core.streaming.splice import NotContinued
 from ..core.telemetry.measurements import Stopwatch, Telemetry, note_usage
 from ..core.telemetry.resumed_usage import ResumedUsage
 from ..errors import APIConnectionError, APIError, APIStatusError, HomingError, StreamInterrupted
-from .attempt import Attempt
+from .attempt import AsyncAttempt
 
 
-class Delivery:
+class AsyncReplyReader:
     """The reply to ``request``, over all attempts that it takes."""
 
     __slots__ = (
         "_accumulate",
         "_attempt",
-        "_ledger",
         "_number",
         "_options",
         "_request",
+        "_resumed_usage",
         "_resumption",
         "_shows",
         "_stopwatch",
         "accumulator",
-        "reading",
+        "decoder",
         "result",
     )
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: AsyncAttempt,
         request: Request,
         options: Options,
         *,
@@ -60,9 +59,9 @@ class Delivery:
         self._request = request
         self._shows = shows
         self._number = 0
-        self.reading = StreamDecoder(self.accumulator)
+        self.decoder = StreamDecoder(self.accumulator)
         self._resumption: Resumption | None = None
-        self._ledger = ResumedUsage()
+        self._resumed_usage = ResumedUsage()
         self._stopwatch = Stopwatch(attempt.started)
 
     def fill(self, telemetry: Telemetry) -> None:
@@ -70,51 +69,51 @@ class Delivery:
         if self._attempt.response is not None:
             self._stopwatch.fill(telemetry, self._options.clock())
         note_usage(telemetry, self.accumulator.usage)
-        self._ledger.fill(telemetry)
+        self._resumed_usage.fill(telemetry)
 
-    def send(self, number: int, *, with_key: bool) -> Exception | None:
+    async def send(self, number: int, *, with_key: bool) -> Exception | None:
         """Send the attempt with this ``number``; return what went wrong, or None with an answer to deliver."""
         attempt, resumption = self._attempt, self._resumption
         self._number = number
         if resumption is not None:
-            return self._send_rest(resumption, with_key=with_key)
+            return await self._send_rest(resumption, with_key=with_key)
         attempt.received = 0
-        failure = attempt.send(self._request, with_key=with_key)
+        failure = await attempt.send(self._request, with_key=with_key)
         self._stopwatch = Stopwatch(attempt.started)
         if failure is None and self._request.stream:
             self.accumulator = self._accumulate()
-            self.reading = StreamDecoder(self.accumulator, secrets=attempt.secrets)
+            self.decoder = StreamDecoder(self.accumulator, secrets=attempt.secrets)
         return failure
 
-    def _send_rest(self, resumption: Resumption, *, with_key: bool) -> Exception | None:
+    async def _send_rest(self, resumption: Resumption, *, with_key: bool) -> Exception | None:
         """Ask for the rest of a reply that broke, after what has to be known for that."""
         attempt = self._attempt
         while (question := resumption.question()) is not None:
-            failure = attempt.send(question, with_key=with_key)
-            failure = failure or attempt.read_whole(limit=None)
+            failure = await attempt.send(question, with_key=with_key)
+            failure = failure or await attempt.read_whole(limit=None)
             if failure is None:
                 resumption.answered(attempt.content)
             elif not resumption.unanswered(failure):
                 return failure
-        failure = attempt.send(resumption.request, with_key=with_key)
+        failure = await attempt.send(resumption.request, with_key=with_key)
         if failure is None:
             self.accumulator.done = False
-            self.reading = StreamDecoder(
-                self.accumulator, secrets=attempt.secrets, join=resumption.join(), number=self._number
+            self.decoder = StreamDecoder(
+                self.accumulator, secrets=attempt.secrets, splice=resumption.join(), number=self._number
             )
         else:
             resumption.failed(failure)
         return failure
 
-    def read(self, mode: Mode) -> Iterable[Item] | None:
+    async def read(self, mode: Mode) -> Iterable[Item] | None:
         """Return what the next read of the stream brings; None when that has ended or failed: see `result`."""
-        reading, attempt = self.reading, self._attempt
+        decoder, attempt = self.decoder, self._attempt
         self.result = None
         try:
-            if not reading.complete:
-                reading.check()
+            if not decoder.complete:
+                decoder.check()
                 try:
-                    data = attempt.read()
+                    data = await attempt.read()
                 except Aborted:
                     raise
                 except (httpx.HTTPError, httpx.StreamError) as error:
@@ -122,24 +121,24 @@ class Delivery:
                         raise stream_failure(error, attempt.secrets) from error
                     data = None  # all was said; only the usage report is lost
                 if data is None:
-                    return reading.end(mode)
+                    return decoder.end(mode)
                 now = self._options.clock()
-                items = reading.take(data, mode)
-                progress = reading.progress
+                items = decoder.take(data, mode)
+                progress = decoder.progress
                 if progress:
                     self._stopwatch.piece(now)
                 attempt.heard(now, len(data), progress=progress)
                 if not self.accumulator.done:
                     return items
-                attempt.drain()
-                return reading.end(mode)
+                await attempt.drain()
+                return decoder.end(mode)
         except NotContinued as error:
             if self._resumption is not None:
                 self._resumption.failed(error)
             raise
         except (APIStatusError, APIConnectionError, StreamInterrupted) as error:
             # A failure before anything was shown is a failed attempt (hermes-agent#112419).
-            self.result = self._broken(error) if reading.shown and self._shows else error
+            self.result = self._broken(error) if decoder.shown and self._shows else error
         return None
 
     def _broken(self, error: APIError) -> Broken:
@@ -159,15 +158,15 @@ class Delivery:
             request,
             partial,
             server_state,
-            self._ledger,
+            self._resumed_usage,
             pieces=accumulator.pieces,
             number=self._number,
         )
-        self.reading = StreamDecoder(accumulator)  # nothing of the rest has been shown
+        self.decoder = StreamDecoder(accumulator)  # nothing of the rest has been shown
         return Broken(error, came=resumption.at - before)
 
-    def as_told(self, error: HomingError) -> Exception:
+    def as_raised(self, error: HomingError) -> Exception:
         """Return the error as the caller shall see it: a resume that fails is their interruption."""
-        if self._resumption is None or self.reading.shown:
+        if self._resumption is None or self.decoder.shown:
             return error
         return failed_to_resume(self._resumption.broken, error)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ..reply import Reply
-    from ..types.events import StreamEvent
-    from .conversation.transcript import Turn
-    from .streaming.accumulator import Accumulator
-    from .tools.definitions import Tool
-    from .tools.run import ToolInvocation
+    from ...reply import Reply
+    from ...types.events import StreamEvent
+    from ..conversation.transcript import Turn
+    from ..streaming.accumulator import Accumulator
+    from ..tools.definitions import Tool
+    from .tool_run import ToolInvocation
 
 
 @dataclass(frozen=True, slots=True)
