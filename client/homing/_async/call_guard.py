@@ -24,7 +24,7 @@ class CallGuard:
 
     def __init__(self, control: RequestControl) -> None:
         self._control = control
-        self._scope: anyio.CancelScope | None = None
+        self._cancel: Callable[[], None] | None = None
         self._socket: socket.socket | None = None
 
     @property
@@ -38,26 +38,27 @@ class CallGuard:
 
     async def run(self, action: Callable[[], Awaitable[T]]) -> T:
         """Run ``action``. Raises `Expired` at the call's deadline, and `Aborted` after `abort`."""
-        if self._control.aborted:
-            raise Aborted
         deadline = self._control.deadline
         with anyio.CancelScope() as scope:
             if deadline is not None:
                 scope.deadline = anyio.current_time() + max(LATE_GRACE, deadline - self._control.clock())
-            self._scope = scope
+            self._cancel = on_this_run(scope.cancel)  # first: another thread may abort right now
             try:
+                if self._control.aborted:
+                    raise Aborted
                 return await action()
             finally:
-                self._scope = None
+                self._cancel = None
         if self._control.aborted:
             raise Aborted
         raise Expired
 
     def abort(self) -> None:
-        """Abort the action that `run` is running."""
+        """Abort the action that `run` is running, from any thread or task."""
         self._control.abort()
-        if self._scope is not None:
-            self._scope.cancel()
+        cancel = self._cancel
+        if cancel is not None:
+            cancel()
 
     def finalize(self) -> None:
         """End the connection of a response that is no longer referenced. For finalizers: takes no lock."""
