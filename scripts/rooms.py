@@ -29,7 +29,9 @@ FLOORS = (
     ("core.streaming", "core.request", "core.tools"),
     ("core.retry", "core.affinity"),
     ("core.telemetry", "core.errors", "core.encoding", "_concurrency"),
-    ("errors", "core.secrets"),
+    ("core.secrets",),
+    ("_http_library",),
+    ("errors",),
     ("types", "core.text", "core.process"),
 )
 """As they are drawn, from the top."""
@@ -50,7 +52,9 @@ ARROWS = {
     "core.retry": ("core.telemetry", "core.errors"),
     "core.affinity": ("core.encoding",),
     "core.telemetry": ("errors", "types", "core.process"),
-    "core.errors": ("errors", "core.secrets"),
+    "core.errors": ("core.secrets",),
+    "core.secrets": ("_http_library",),
+    "_http_library": ("errors",),
     "core.encoding": ("errors", "types", "core.process"),
     "_concurrency": ("core.process",),
     "errors": ("core.text",),

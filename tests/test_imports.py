@@ -18,6 +18,7 @@ EXTRAS = {
     "IPython",
     "click",
     "fastapi",
+    "httpx2",
     "markdown_it",
     "matplotlib",
     "modal",
@@ -92,6 +93,22 @@ def test_a_client_loads_no_extra(name: str) -> None:
     assert packages(modules) & (EXTRAS - TAKEN_BY_HTTPX) == set()
     # For type checkers only: a server newer than these dictionaries can be used to the full.
     assert "homing.types.params" not in modules
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_only_who_uses_httpx2_imports_it(library: str) -> None:
+    """Not even to see whether an error is one of its."""
+    pytest.importorskip(library)
+    code = f"""
+import {library}, homing
+with {library}.Client(trust_env=False) as http:
+    client = homing.Client('http://127.0.0.1:9', http_client=http, model='m', cold_start_timeout=0, max_retries=0)
+    try:
+        client.conversation().send('Hello')
+    except homing.ColdStartTimeout as error:
+        assert 'cannot connect to 127.0.0.1:9' in str(error.last)
+"""
+    assert ("httpx2" in packages(loaded_by(code))) is (library == "httpx2")
 
 
 def test_every_exported_name_is_there() -> None:

@@ -55,6 +55,7 @@ from .core.text.control_characters import one_line, strip_controls
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
     from .reply import Reply
     from .types import ChatCompletion
@@ -148,6 +149,7 @@ class APIStatusError(APIError):
     """The server responded with an error status, or sent an error object inside a stream.
 
     ``response`` and ``request`` are copies without secrets: no credentials, query values, cookies or request body.
+    They are httpx's, or httpx2's over an ``http_client`` of that library.
 
     Attributes:
         status_code: The HTTP status. For an error inside a ``200`` stream, the code that the error object states.
@@ -165,7 +167,7 @@ class APIStatusError(APIError):
         message: str,
         *,
         status_code: int | None = None,
-        response: httpx.Response | None = None,
+        response: httpx.Response | httpx2.Response | None = None,
         body: object | None = None,
         partial: ChatCompletion | None = None,
     ) -> None:
@@ -180,7 +182,7 @@ class APIStatusError(APIError):
         self.type: object | None = detail.get("type")
 
     @property
-    def request(self) -> httpx.Request | None:
+    def request(self) -> httpx.Request | httpx2.Request | None:
         """The rejected request; None for an error object in a stream."""
         return None if self.response is None else getattr(self.response, "_request", None)
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 import homing
 from homing_server.local import Edge
+
+from ..libraries import LIBRARIES
 
 
 @pytest.fixture
@@ -18,21 +21,17 @@ async def settled(async_homing_client: homing.AsyncClient, edge: Edge) -> AsyncI
     edge.wait_for(lambda e: e.running == 0)
 
 
-@pytest.fixture
-async def plain_client(edge: Edge, anyio_backend: object) -> AsyncIterator[homing.AsyncClient]:
-    """A client over httpx's own transport, as with a user's own ``http_client``."""
-    import httpx
-
-    async with httpx.AsyncClient() as http, homing.AsyncClient(base_url=edge.url, http_client=http) as client:
+@pytest.fixture(params=["own", *LIBRARIES])
+async def any_client(
+    request: pytest.FixtureRequest, async_homing_client: homing.AsyncClient, edge: Edge, anyio_backend: object
+) -> AsyncIterator[homing.AsyncClient]:
+    """All ways to the network, our own transport and a user's own ``http_client``: what is promised holds for each."""
+    if request.param == "own":
+        yield async_homing_client
+        return
+    library: Any = import_module(request.param)
+    async with library.AsyncClient() as http, homing.AsyncClient(base_url=edge.url, http_client=http) as client:
         yield client
-
-
-@pytest.fixture(params=["own", "httpx"])
-def any_client(
-    request: pytest.FixtureRequest, async_homing_client: homing.AsyncClient, plain_client: homing.AsyncClient
-) -> homing.AsyncClient:
-    """Both ways to the network: what is promised holds for either."""
-    return async_homing_client if request.param == "own" else plain_client
 
 
 @pytest.fixture

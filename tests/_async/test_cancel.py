@@ -30,11 +30,11 @@ async def test_leaving_early_stops_the_engine(any_client: homing.AsyncClient, ed
     "fault", [Fault.hang(before_headers=True), Fault.hang(), Fault.hang(after_chunks=4)], ids=["head", "first", "mid"]
 )
 async def test_cancel_from_elsewhere_ends_a_blocked_read(
-    async_homing_client: homing.AsyncClient, edge: Edge, fault: Fault
+    any_client: homing.AsyncClient, edge: Edge, fault: Fault
 ) -> None:
     # The reader blocks; another thread or task cancels.
     edge.inject(fault)
-    chat = async_homing_client.conversation(model="m")
+    chat = any_client.conversation(model="m")
     stream = chat.stream("Hello")
 
     async def read(_: str) -> str:

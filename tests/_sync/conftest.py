@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 import homing
 from homing_server.local import Edge
+
+from ..libraries import LIBRARIES
 
 
 @pytest.fixture
@@ -19,21 +22,17 @@ def settled(homing_client: homing.Client, edge: Edge) -> Iterator[None]:
     edge.wait_for(lambda e: e.running == 0)
 
 
-@pytest.fixture
-def plain_client(edge: Edge) -> Iterator[homing.Client]:
-    """A client over httpx's own transport, as with a user's own ``http_client``."""
-    import httpx
-
-    with httpx.Client() as http, homing.Client(base_url=edge.url, http_client=http) as client:
-        yield client
-
-
-@pytest.fixture(params=["own", "httpx"])
+@pytest.fixture(params=["own", *LIBRARIES])
 def any_client(
-    request: pytest.FixtureRequest, homing_client: homing.Client, plain_client: homing.Client
-) -> homing.Client:
-    """Both ways to the network: what is promised holds for either."""
-    return homing_client if request.param == "own" else plain_client
+    request: pytest.FixtureRequest, homing_client: homing.Client, edge: Edge
+) -> Iterator[homing.Client]:
+    """All ways to the network, our own transport and a user's own ``http_client``: what is promised holds for each."""
+    if request.param == "own":
+        yield homing_client
+        return
+    library: Any = import_module(request.param)
+    with library.Client() as http, homing.Client(base_url=edge.url, http_client=http) as client:
+        yield client
 
 
 @pytest.fixture

@@ -31,11 +31,11 @@ def test_leaving_early_stops_the_engine(any_client: homing.Client, edge: Edge) -
     "fault", [Fault.hang(before_headers=True), Fault.hang(), Fault.hang(after_chunks=4)], ids=["head", "first", "mid"]
 )
 def test_cancel_from_elsewhere_ends_a_blocked_read(
-    homing_client: homing.Client, edge: Edge, fault: Fault
+    any_client: homing.Client, edge: Edge, fault: Fault
 ) -> None:
     # The reader blocks; another thread or task cancels.
     edge.inject(fault)
-    chat = homing_client.conversation(model="m")
+    chat = any_client.conversation(model="m")
     stream = chat.stream("Hello")
 
     def read(_: str) -> str:

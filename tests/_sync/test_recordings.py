@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Iterator
+from importlib import import_module
 from typing import Any
 
-import httpx
 import pytest
 
 import homing
 
+from ..libraries import LIBRARIES
 from ..recordings import ANSWERS, PATTERNS, REFUSALS, STREAMS, Replay, recording
 
 
@@ -31,12 +32,12 @@ def replay() -> Iterator[Replay]:
     replay.stop()
 
 
-@pytest.fixture(params=["own", "httpx"])
+@pytest.fixture(params=["own", *LIBRARIES])
 def client(
     request: pytest.FixtureRequest, replay: Replay
 ) -> Iterator[homing.Client]:
-    """A client over our transport, and one over httpx's. Afterwards no connection is in use."""
-    http = httpx.Client() if request.param == "httpx" else None
+    """A client over our transport, and over httpx's and httpx2's. Afterwards no connection is in use."""
+    http: Any = None if request.param == "own" else import_module(request.param).Client()
     options: dict[str, Any] = {"model": "tiny", "max_retries": 0, "cold_start_timeout": 0.03}
     with homing.Client(replay.url, http_client=http, **options) as client:
         yield client

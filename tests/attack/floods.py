@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
 import homing
@@ -25,9 +25,9 @@ EVENT = b'data: {"id":"x","created":1,"model":"m","choices":[{"index":%d,"delta"
 HELLO = EVENT % (0, b'"content":"Hello"', b"")
 END = EVENT % (0, b"", b',"finish_reason":"stop"') + b"data: [DONE]\n\n"
 
-FACES = ["sync", "sync-httpx", "asyncio", "asyncio-httpx", "trio", "trio-httpx"]
-"""Threads and tasks, each over our own transport and over a user's own ``http_client``."""
 OWN = ["sync", "asyncio", "trio"]
+FACES = [*OWN, *(f"{kind}-{library}" for kind in OWN for library in ("httpx", "httpx2"))]
+"""Threads and tasks, each over our own transport and over a user's own ``http_client`` of either library."""
 
 ASK: Any = {"messages": [{"role": "user", "content": "q"}]}
 
@@ -92,7 +92,7 @@ def ask(kind: str, url: str, action: Callable[[Any], Any], **settings: Any) -> A
 
     ``each`` among the settings is called with every item of that.
     """
-    backend, _, own = kind.partition("-")
+    backend, _, library = kind.partition("-")
     each: Callable[[Any], object] = settings.pop("each", lambda item: None)
     clock = settings.pop("clock", None)
     settings = {"model": "m", "max_retries": 0, "cold_start_timeout": 0, **settings}
@@ -102,7 +102,7 @@ def ask(kind: str, url: str, action: Callable[[Any], Any], **settings: Any) -> A
             object.__setattr__(client._options, "clock", clock)
 
     if backend == "sync":
-        http = httpx.Client(trust_env=False) if own else None
+        http = import_module(library).Client(trust_env=False) if library else None
         try:
             with homing.Client(url, http_client=http, **settings) as client:
                 set_clock(client)
@@ -113,7 +113,7 @@ def ask(kind: str, url: str, action: Callable[[Any], Any], **settings: Any) -> A
                 http.close()
 
     async def main() -> Any:
-        http = httpx.AsyncClient(trust_env=False) if own else None
+        http = import_module(library).AsyncClient(trust_env=False) if library else None
         try:
             async with homing.AsyncClient(url, http_client=http, **settings) as client:
                 set_clock(client)

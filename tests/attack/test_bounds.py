@@ -7,9 +7,9 @@ import json
 import resource
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
-import httpx
 import pytest
 
 import homing
@@ -206,20 +206,22 @@ def test_interim_answers_have_a_bound(kind: str) -> None:
     assert isinstance(error, homing.APIResponseValidationError)
 
 
-class Broken(httpx.SyncByteStream):
-    def __iter__(self) -> Iterator[bytes]:
-        yield HELLO * 10
-        raise httpx.ReadError("gone")
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_what_a_resumed_reply_is_put_together_from_counts_as_one(name: str) -> None:
+    library: Any = import_module(name)
 
+    class Broken(library.SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            yield HELLO * 10
+            raise library.ReadError("gone")
 
-def test_what_a_resumed_reply_is_put_together_from_counts_as_one() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
         if not request.url.path.endswith("/chat/completions"):
-            return httpx.Response(404)
-        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Broken())
+            return library.Response(404)
+        return library.Response(200, headers={"content-type": "text/event-stream"}, stream=Broken())
 
     limit = len(HELLO) * 15
-    http = httpx.Client(transport=httpx.MockTransport(answer))
+    http = library.Client(transport=library.MockTransport(answer))
     with http, homing.Client("http://engine.test", model="m", http_client=http, max_response_bytes=limit) as client:
         stream = client.chat.completions.create(**ASK, stream=True, resume=homing.ResumeStyle())
         with pytest.raises(homing.ResponseTooLarge) as caught:

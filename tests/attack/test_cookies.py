@@ -19,6 +19,8 @@ from .voices import AsyncVoice, Voice
 
 QUESTION: list[Any] = [{"role": "user", "content": "q"}]
 Behind = Callable[..., Balancer]
+OWN = ["", "httpx", "httpx2"]
+"""Whose ``http_client``; without one the connections are ours."""
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -68,10 +70,10 @@ def ask(voice: Voice, client: Any, **params: Any) -> None:
 # -- an affinity of the conversation -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["our connections", "own http_client"])
-def test_conversations_spread_over_all_servers_and_each_stays_at_home(voice: Voice, behind: Behind, own: bool) -> None:
+@pytest.mark.parametrize("own", OWN)
+def test_conversations_spread_over_all_servers_and_each_stays_at_home(voice: Voice, behind: Behind, own: str) -> None:
     balancer = behind()
-    client = voice.client(balancer.url, http_client=voice.httpx_client() if own else None)
+    client = voice.client(balancer.url, http_client=voice.http_client(own) if own else None)
     chats = [client.conversation() for _ in range(12)]
     for order in (chats, chats[::-1], chats):
         for chat in order:
@@ -161,13 +163,13 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["our connections", "own http_client"])
+@pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_no_cookie_crosses_to_a_copy_with_another_credential(
-    voice: Voice, behind: Behind, other: dict[str, Any], own: bool
+    voice: Voice, behind: Behind, other: dict[str, Any], own: str
 ) -> None:
     balancer = behind(sets=numbered())
-    http_client = voice.httpx_client() if own else None
+    http_client = voice.http_client(own) if own else None
     alice = voice.client(balancer.url, http_client=http_client).with_options(api_key="alice-key")
     bob = alice.with_options(**other)
     for client in (alice, bob, alice, bob):
@@ -206,9 +208,10 @@ def test_no_cookie_crosses_to_the_next_key_of_a_function(voice: Voice, behind: B
     ]  # fmt: skip
 
 
-def test_no_cookie_crosses_to_another_client(voice: Voice, behind: Behind) -> None:
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_no_cookie_crosses_to_another_client(voice: Voice, behind: Behind, library: str) -> None:
     one, two = behind(), behind()  # one host, two ports: cookies do not tell these apart
-    shared = voice.httpx_client()
+    shared = voice.http_client(library)
     for url in (one.url, two.url, one.url, two.url):
         client = voice.client(url, http_client=shared)
         ask(voice, client, affinity_key="k")
@@ -295,10 +298,11 @@ def test_a_cookie_header_of_the_users_own_wins(voice: Voice, behind: Behind, nam
     assert [seen.cookie for seen in balancer.seen] == ["mine=1", "mine=1", "mine=2"]
 
 
-def test_the_jar_of_an_own_http_client_is_sent_and_left_alone(voice: Voice, behind: Behind) -> None:
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_the_jar_of_an_own_http_client_is_sent_and_left_alone(voice: Voice, behind: Behind, library: str) -> None:
     takes_back = ["mine=; Max-Age=0; Path=/", "SRV=theirs; Path=/", "new=1; Path=/"]
     balancer = behind(sets=lambda asked, server: takes_back)
-    own = voice.httpx_client()
+    own = voice.http_client(library)
     own.cookies.set("mine", "1", domain="127.0.0.1", path="/")
     own.cookies.set("SRV", "s3")
     client = voice.client(balancer.url, http_client=own)

@@ -20,6 +20,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
@@ -268,6 +269,8 @@ CALLS: dict[str, Call] = {
 }
 FEW = ("create", "create-stream", "send")
 """The ways that errors take: from a whole answer, from a stream, through a conversation."""
+OWN = ("", "httpx", "httpx2")
+"""Whose ``http_client``; without one the transport is ours."""
 MODES = ("refuse", "refuse-text", "error-in-200", "nonsense", "redirect", "stream-error", "break", "close", "silent")
 
 
@@ -311,10 +314,10 @@ class Watcher:
             check("a span", span.to_json())
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["our transport", "your httpx client"])
+@pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("mode", MODES)
 def test_failed_calls(
-    server: Server1, mode: str, own: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: Server1, mode: str, own: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv(CAPTURE_VARIABLE, "true")
@@ -322,7 +325,8 @@ def test_failed_calls(
     watcher = Watcher()
     failed = 0
     with contextlib.ExitStack() as stack:
-        http = stack.enter_context(httpx.Client(headers={"X-Own": "K4header in httpx"})) if own else None
+        headers = {"X-Own": "K4header in httpx"}
+        http = stack.enter_context(import_module(own).Client(headers=headers)) if own else None
         client = stack.enter_context(homing.Client(**settings(server.url, hooks=watcher.hooks, http_client=http)))
         for name, call in CALLS.items():
             if mode != "refuse" and name not in FEW:
@@ -341,8 +345,8 @@ def test_failed_calls(
         check("the log", caplog.text)
 
 
-async def _cancelled(url: str, own: bool) -> BaseException:
-    http = httpx.AsyncClient() if own else None
+async def _cancelled(url: str, own: str) -> BaseException:
+    http = import_module(own).AsyncClient() if own else None
     client = homing.AsyncClient(**settings(url, timeout=None, http_client=http))
     try:
         await asyncio.wait_for(client.conversation().send("q", **EXTRA), 0.05)
@@ -355,8 +359,8 @@ async def _cancelled(url: str, own: bool) -> BaseException:
     raise AssertionError("the server has answered")
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["our transport", "your httpx client"])
-def test_a_cancelled_call(server: Server1, own: bool) -> None:
+@pytest.mark.parametrize("own", OWN)
+def test_a_cancelled_call(server: Server1, own: str) -> None:
     server.mode = "silent"
     look_at(asyncio.run(_cancelled(server.url, own)))
 
@@ -526,20 +530,22 @@ def test_a_redacted_copy_says_what_was_sent_where() -> None:
     assert redacted_response(httpx.Response(500), "a page", ()).text == "a page"
 
 
-def test_what_the_callers_code_was_handling_keeps_its_frames() -> None:
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_what_the_callers_code_was_handling_keeps_its_frames(name: str) -> None:
+    library: Any = import_module(name)
     try:
         raise ValueError("the caller's")
     except ValueError as handled:
         theirs = handled
         try:
             try:
-                raise httpx.ConnectError("no", request=httpx.Request("GET", "http://h/?k=K5query77"))
-            except httpx.ConnectError as error:
+                raise library.ConnectError("no", request=library.Request("GET", "http://h/?k=K5query77"))
+            except library.ConnectError as error:
                 raise errors.ServerUnreachable("gone") from error
         except errors.ServerUnreachable as error:
             ours = error
-    cause = ours.__cause__
-    assert isinstance(cause, httpx.ConnectError)
+    cause: Any = ours.__cause__
+    assert isinstance(cause, library.ConnectError)
     assert cause.__context__ is theirs
     cause.__cause__ = ours  # a circle
     strip_secrets(ours)
@@ -621,8 +627,9 @@ def test_a_proxy_that_cannot_be_read(name: str, monkeypatch: pytest.MonkeyPatch)
     look_at(caught.value)
 
 
+@pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_what_a_forward_proxy_quotes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_forward_proxy_quotes(scheme: str, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def script(peer: Peer) -> None:
         if (asked := peer.request()) is not None:
             code = asked.headers["proxy-authorization"].partition(" ")[2].encode()
@@ -631,9 +638,16 @@ def test_what_a_forward_proxy_quotes(scheme: str, monkeypatch: pytest.MonkeyPatc
             peer.close()
 
     server = Server(script=script)
-    monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://me:K8basic77@127.0.0.1:{server.port}")
-    with homing.Client(**settings(f"{scheme}://10.1.1.1")) as client, pytest.raises(errors.HomingError) as caught:
-        CALLS["create"](client)
+    proxy = f"http://me:K8basic77@127.0.0.1:{server.port}"
+    with contextlib.ExitStack() as stack:
+        if own:
+            http = stack.enter_context(import_module(own).Client(proxy=proxy))
+        else:
+            monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy)
+            http = None
+        client = stack.enter_context(homing.Client(**settings(f"{scheme}://10.1.1.1", http_client=http)))
+        with pytest.raises(errors.HomingError) as caught:
+            CALLS["create"](client)
     server.stop()
     look_at(caught.value)
     assert base64.b64encode(b"me:K8basic77").decode() not in f"{caught.value} {getattr(caught.value, 'body', '')}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-import httpx
 from anyio.from_thread import BlockingPortal
 
 from homing import AsyncClient, Client
@@ -21,8 +21,8 @@ class Voice:
         self._opened.append(Client(url, **{"model": "m", **settings}))
         return self._opened[-1]
 
-    def httpx_client(self, **settings: Any) -> Any:
-        self._opened.append(httpx.Client(trust_env=False, **settings))
+    def http_client(self, library: str, **settings: Any) -> Any:
+        self._opened.append(import_module(library).Client(trust_env=False, **settings))
         return self._opened[-1]
 
     def sdks_client(self, **settings: Any) -> Any:
@@ -49,8 +49,8 @@ class AsyncVoice(Voice):
         self._opened.append(AsyncClient(url, **{"model": "m", **settings}))
         return self._opened[-1]
 
-    def httpx_client(self, **settings: Any) -> Any:
-        self._opened.append(httpx.AsyncClient(trust_env=False, **settings))
+    def http_client(self, library: str, **settings: Any) -> Any:
+        self._opened.append(import_module(library).AsyncClient(trust_env=False, **settings))
         return self._opened[-1]
 
     def sdks_client(self, **settings: Any) -> Any:

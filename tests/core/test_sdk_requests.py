@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from importlib import import_module
 from typing import Any
 
 import httpx
@@ -23,6 +25,8 @@ from homing.integrations._sdk.requests import (
     retryable_error,
     translate_error,
 )
+
+from ..libraries import LIBRARIES
 
 SALT = b"0123456789abcdef"
 HELLO = {"messages": [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hello"}]}
@@ -119,24 +123,16 @@ def test_origins() -> None:
     assert origin_of("http://host") == "http://host:80"
 
 
-class ConnectError(Exception):
-    """As httpx2 names it."""
-
-
-class Strange(Exception):
-    """A name that httpx does not know."""
-
-
-def test_failures_of_either_library_are_told_alike() -> None:
-    for error in (httpx.ConnectError("refused"), ConnectError("refused")):
-        assert isinstance(translate_error(error, httpx.Request("GET", "http://host")), ServerUnreachable)
-    assert isinstance(translate_error(Strange("?"), httpx.Request("GET", "http://host")), ServerUnreachable)
-    import socket
-
-    unknown = ConnectError("nobody")
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_failures_of_either_library_are_told_alike(name: str) -> None:
+    library: Any = import_module(name)
+    request = library.Request("GET", "http://host")
+    refused = translate_error(library.ConnectError("refused"), request)
+    assert (type(refused), str(refused)) == (ServerUnreachable, "cannot connect to host: refused")
+    assert isinstance(translate_error(ConnectionResetError("?"), request), ServerUnreachable)
+    unknown = library.ConnectError("nobody")
     unknown.__cause__ = socket.gaierror(8, "unknown")
-    failure = translate_error(unknown, httpx.Request("GET", "http://host"))
-    assert type(failure) is APIConnectionError
+    assert type(translate_error(unknown, request)) is APIConnectionError
 
 
 def test_refusals() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import httpx
 import pytest
@@ -19,58 +22,83 @@ from homing.errors import (
     StreamTruncated,
 )
 
+from ..libraries import LIBRARIES
+
 URL = "https://me@host:8000/v1/chat"
 
 
-def caused(cause: Exception) -> httpx.ConnectError:
-    error = httpx.ConnectError("all attempts failed")
+def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
 
 
-def in_a_circle() -> httpx.ConnectError:
-    error, other = httpx.ConnectError("a"), OSError("b")
+def amid(error: Exception, handled: Exception) -> Exception:
+    error.__context__ = handled
+    return error
+
+
+def in_a_circle(error: Exception) -> Exception:
+    other = OSError("b")
     error.__cause__, other.__context__ = other, error
     return error
 
 
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> Any:
+    return import_module(request.param)
+
+
 @pytest.mark.parametrize(
-    ("error", "kind", "words"),
+    ("raised", "kind", "words"),
     [
-        (httpx.ConnectError("refused"), ServerUnreachable, "cannot connect to .*: refused"),
-        (httpx.ConnectTimeout(""), ServerUnreachable, "cannot connect to .*: ConnectTimeout"),
-        (httpx.ReadError("reset"), ServerUnreachable, "closed the connection before answering: reset"),
-        (httpx.WriteError("broken pipe"), ServerUnreachable, "before answering"),
-        (httpx.RemoteProtocolError("x"), ServerUnreachable, "before answering"),
-        (in_a_circle(), ServerUnreachable, "cannot connect"),
-        (caused(ssl.SSLCertVerificationError("expired")), APIConnectionError, "certificate of .* is not trusted"),
-        (caused(ssl.SSLError("wrong version number")), APIConnectionError, "is it an https server"),
-        (caused(socket.gaierror(-2, "unknown")), APIConnectionError, "cannot be resolved: check base_url"),
-        (httpx.ProxyError("403"), APIConnectionError, "the proxy refused"),
-        (httpx.PoolTimeout(""), APITimeoutError, "close streams you no longer read"),
-        (httpx.WriteTimeout(""), APITimeoutError, "Timeout.write"),
-        (httpx.UnsupportedProtocol("ftp"), ConfigurationError, "cannot be sent: ftp"),
-        (httpx.InvalidURL("odd"), ConfigurationError, "cannot be sent: odd"),
-        (httpx.LocalProtocolError("odd"), ConfigurationError, "cannot be sent: odd"),
-        (httpx.DecodingError("not gzip"), APIResponseValidationError, "cannot be decompressed: not gzip"),
+        (lambda lib: lib.ConnectError("refused"), ServerUnreachable, "cannot connect to .*: refused"),
+        (lambda lib: lib.ConnectTimeout(""), ServerUnreachable, "cannot connect to .*: ConnectTimeout"),
+        (lambda lib: lib.ReadError("reset"), ServerUnreachable, "closed the connection before answering: reset"),
+        (lambda lib: lib.WriteError("broken pipe"), ServerUnreachable, "before answering"),
+        (lambda lib: lib.RemoteProtocolError("x"), ServerUnreachable, "before answering"),
+        (lambda lib: in_a_circle(lib.ConnectError("a")), ServerUnreachable, "cannot connect"),
+        (
+            lambda lib: caused(lib.ConnectError("no"), ssl.SSLCertVerificationError("expired")),
+            APIConnectionError, "certificate of .* is not trusted",
+        ),
+        (
+            lambda lib: caused(lib.ConnectError("no"), ssl.SSLError("wrong version number")),
+            APIConnectionError, "is it an https server",
+        ),
+        (
+            lambda lib: caused(lib.ConnectError("no"), socket.gaierror(-2, "unknown")),
+            APIConnectionError, "cannot be resolved: check base_url",
+        ),
+        (lambda lib: lib.ProxyError("403"), APIConnectionError, "the proxy refused"),
+        (lambda lib: lib.PoolTimeout(""), APITimeoutError, "close streams you no longer read"),
+        (lambda lib: lib.WriteTimeout(""), APITimeoutError, "Timeout.write"),
+        (lambda lib: lib.UnsupportedProtocol("ftp"), ConfigurationError, "cannot be sent: ftp"),
+        (lambda lib: lib.InvalidURL("odd"), ConfigurationError, "cannot be sent: odd"),
+        (lambda lib: lib.LocalProtocolError("odd"), ConfigurationError, "cannot be sent: odd"),
+        (lambda lib: lib.DecodingError("not gzip"), APIResponseValidationError, "cannot be decompressed: not gzip"),
+        (
+            lambda lib: amid(lib.RemoteProtocolError("Invalid URL in location header"), lib.InvalidURL("odd")),
+            ConfigurationError, "redirects to what is no URL",
+        ),
+        (lambda lib: lib.TooManyRedirects("20"), ServerUnreachable, "before answering: 20"),
     ],
-)
-def test_before_an_answer(error: Exception, kind: type[Exception], words: str) -> None:
-    said = connection_failure(error, URL)
+)  # fmt: skip
+def test_before_an_answer(raised: Callable[[Any], Exception], kind: type[Exception], words: str, library: Any) -> None:
+    said = connection_failure(raised(library), URL)
     assert type(said) is kind
     with pytest.raises(kind, match=words):
         raise said
-    if kind is not APITimeoutError:
+    if kind is not APITimeoutError and "redirects" not in words:
         assert "host:8000" in str(said)
 
 
-def test_in_the_middle_of_an_answer() -> None:
-    broken = stream_failure(httpx.ReadError("reset by peer"))
+def test_in_the_middle_of_an_answer(library: Any) -> None:
+    broken = stream_failure(library.ReadError("reset by peer"))
     assert type(broken) is StreamInterrupted
     assert "reset by peer" in str(broken)
     assert ".partial" in str(broken)
-    assert "ReadError" in str(stream_failure(httpx.ReadError("")))
-    assert type(stream_failure(httpx.DecodingError("not gzip"))) is APIResponseValidationError
+    assert "ReadError" in str(stream_failure(library.ReadError("")))
+    assert type(stream_failure(library.DecodingError("not gzip"))) is APIResponseValidationError
     assert type(truncated()) is StreamTruncated
 
 

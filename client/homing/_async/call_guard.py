@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import anyio
 import httpx
 
+from .._concurrency.event_loop import on_this_run
 from .._http.request_control import Aborted, Expired, RequestControl, shutdown_socket, socket_of
 from ..core.retry.timers import LATE_GRACE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from urllib.request import getproxies
 
 import httpx
@@ -12,6 +12,7 @@ from typing_extensions import Self, Unpack
 
 from .._http._async.transport import AsyncTransport
 from .._http.policy import covers, with_proxies
+from .._http_library import check_client
 from ..core.affinity.placement import Placement
 from ..core.process.fork import renew_after_fork
 from ..core.process.interrupts import import_uninterrupted
@@ -36,6 +37,8 @@ from .models import AsyncModels
 from .turn_lock import AsyncTurnLocks
 
 if TYPE_CHECKING:
+    import httpx2
+
     from ..core.conversation.trim import Trim
     from ..types.params import DefaultParams
     from .client_store import AnyStore
@@ -48,7 +51,7 @@ HEALTH_TIMEOUT = 5.0
 class AsyncClientSettings(OptionChanges, total=False):
     """Settings that `AsyncClient.from_modal` forwards: the constructor's arguments except ``base_url``."""
 
-    http_client: httpx.AsyncClient | None
+    http_client: httpx.AsyncClient | httpx2.AsyncClient | None
 
 
 class AsyncClient:
@@ -76,7 +79,8 @@ class AsyncClient:
         placement: ``"hash"`` gives each new conversation a random key, which the router hashes. With
             ``"balanced"``, if the server names its replicas, the client tries a few keys with
             ``GET /v1/models`` before the first turn and picks one that leads to the least busy replica.
-        http_client: An httpx client to use instead, for custom proxies or certificates. The caller closes it.
+        http_client: Your own client of httpx or httpx2, for custom proxies or certificates, or to share connections
+            with other SDKs. The caller closes it.
         default_headers: Headers to send with every request.
         default_query: Query parameters to send with every request.
         max_response_bytes: Maximum size of a response, streamed or not, in bytes after decompression. Defaults
@@ -104,7 +108,7 @@ class AsyncClient:
         retry: RetryPolicy | None = None,
         affinity: AffinityChoice = "prefix",
         placement: Placement = "hash",
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
         max_response_bytes: int | None = MAX_RESPONSE_BYTES,
@@ -129,8 +133,8 @@ class AsyncClient:
                 resume=resume,
                 hooks=hooks,
             )
-            if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
-                raise ConfigurationError(f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}")
+            if http_client is not None:
+                check_client(http_client, httpx.AsyncClient)
             endpoint = _endpoint(options, http_client)
         except Exception as error:  # noqa: BLE001 - raised again
             # A traceback with locals would show these arguments, both here and in the functions called.
@@ -395,9 +399,9 @@ class AsyncProxiedClient(httpx.AsyncClient):
             AsyncProxiedClient.__init__(self)
 
 
-def _endpoint(options: Options, http_client: httpx.AsyncClient | None) -> AsyncEndpoint:
+def _endpoint(options: Options, http_client: httpx.AsyncClient | httpx2.AsyncClient | None) -> AsyncEndpoint:
     if http_client is not None:
-        return AsyncEndpoint(options, http_client)
+        return AsyncEndpoint(options, cast("httpx.AsyncClient", http_client))
     proxies = getproxies()
     if covers(httpx.URL(options.base_url), proxies=proxies):
         return AsyncEndpoint(options, AsyncTransport())

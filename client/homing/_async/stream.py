@@ -19,6 +19,8 @@ from ..types.events import ContentDelta, StreamEvent
 from .call import AsyncCall
 
 if TYPE_CHECKING:
+    import httpx2
+
     from ..types.parsed import ParsedChatCompletion
 
 T = TypeVar("T")
@@ -87,8 +89,8 @@ class AsyncItemStream(Generic[T]):
             raise HomingError("this stream was begun before fork(): only the process that began it can read it")
 
     @property
-    def response(self) -> httpx.Response | None:
-        """The HTTP response, or None before it arrives."""
+    def response(self) -> httpx.Response | httpx2.Response | None:
+        """The HTTP response, or None before it arrives: httpx2's over an ``http_client`` of that library."""
         return self._call.response
 
     @property

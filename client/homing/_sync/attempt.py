@@ -17,6 +17,7 @@ from .._http._sync.body import Body, Pieces
 from .._http._sync.transport import BODY, Transport
 from .._http.cookie_jars import exclude_our_cookies
 from .._http.request_control import EXTENSION, Aborted, Expired, RequestControl
+from .._http_library import http_errors, library_of, read_timeouts
 from ..core.affinity.cookies import without
 from ..core.errors.server_errors import MAX_ERROR_BODY, invalid_response, is_error, status_error, stream_error
 from ..core.errors.transport_errors import (
@@ -52,6 +53,7 @@ class Endpoint:
 
     options: Options
     http: Transport | httpx.Client
+    """A client may be httpx2's too, which does the same under the same names."""
 
     def request(self, method: str, url: str, **parts: Any) -> httpx.Request:
         """Return a request; ``parts`` as httpx takes them."""
@@ -60,7 +62,7 @@ class Endpoint:
         return self.http.build_request(method, url, **parts)
 
     def send(self, request: httpx.Request) -> httpx.Response:
-        """Send ``request``; return its answer as soon as the head is there."""
+        """Send ``request``; return its response as soon as the head is there."""
         if isinstance(self.http, Transport):
             response = self.http.handle_request(request)
             response.request = request
@@ -139,21 +141,18 @@ class Attempt:
         return error
 
     def read(self) -> bytes | None:
-        """Return the next piece of the body, None at its end. Raises httpx's errors, and our timeouts."""
+        """Return the next piece of the body, None at its end. Raises `http_errors`, and our timeouts."""
         body, guard = self._body, self._guard
         if body is None:
             return None
         try:
             return (body.read() if guard is None else guard.run(body.read)) or None
-        except (Expired, httpx.ReadTimeout) as error:
+        except http_errors(Expired) as error:
             if self.stopped:
                 raise Aborted from None
             raise_interrupt(error)
-            raise self._timers.expired(self._options.clock()) from None
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            if self.stopped:
-                raise Aborted from None
-            raise_interrupt(error)
+            if isinstance(error, read_timeouts(Expired)):
+                raise self._timers.expired(self._options.clock()) from None
             raise
 
     def heard(self, now: float, size: int, *, progress: bool) -> None:
@@ -184,7 +183,7 @@ class Attempt:
             raise
         except APIError as error:
             return error
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except http_errors() as error:
             return connection_failure(error, self._options.base_url, self.secrets)
         return None
 
@@ -195,7 +194,7 @@ class Attempt:
         try:
             while self.read() is not None and clock() < deadline:
                 pass
-        except (APIError, httpx.HTTPError, httpx.StreamError):
+        except http_errors(APIError):
             pass  # the reply is complete; only this connection is not worth keeping
 
     def release(self) -> None:
@@ -296,11 +295,11 @@ class Attempt:
                 response = self._endpoint.send(sent)
             else:
                 response = guard.run(lambda: self._endpoint.send(sent))
-        except (Expired, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except http_errors(Expired) as error:
             if self.stopped:
                 raise Aborted from None
             raise_interrupt(error)
-            if isinstance(error, (Expired, httpx.ReadTimeout)):
+            if isinstance(error, read_timeouts(Expired)):
                 return self._timers.expired(clock())
             return connection_failure(error, url, self.secrets)
         if guard is not None:
@@ -309,7 +308,7 @@ class Attempt:
             sent.extensions["timeout"]["read"] = None
         self.response = response
         if home is not None and "set-cookie" in response.headers:
-            memory.keep(request.caller(self._options), home, response)
+            memory.keep(request.caller(self._options), home, response, library=library_of(response))
         plain = response.headers.get("content-encoding", "identity") == "identity"
         self._body = (response.extensions.get(BODY) if plain else None) or Pieces(response)
         return None

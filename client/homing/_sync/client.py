@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from urllib.request import getproxies
 
 import httpx
@@ -13,6 +13,7 @@ from typing_extensions import Self, Unpack
 
 from .._http._sync.transport import Transport
 from .._http.policy import covers, with_proxies
+from .._http_library import check_client
 from ..core.affinity.placement import Placement
 from ..core.process.fork import renew_after_fork
 from ..core.process.interrupts import import_uninterrupted
@@ -37,6 +38,8 @@ from .models import Models
 from .turn_lock import TurnLocks
 
 if TYPE_CHECKING:
+    import httpx2
+
     from ..core.conversation.trim import Trim
     from ..types.params import DefaultParams
     from .client_store import AnyStore
@@ -49,7 +52,7 @@ HEALTH_TIMEOUT = 5.0
 class ClientSettings(OptionChanges, total=False):
     """Settings that `Client.from_modal` forwards: the constructor's arguments except ``base_url``."""
 
-    http_client: httpx.Client | None
+    http_client: httpx.Client | httpx2.Client | None
 
 
 class Client:
@@ -77,7 +80,8 @@ class Client:
         placement: ``"hash"`` gives each new conversation a random key, which the router hashes. With
             ``"balanced"``, if the server names its replicas, the client tries a few keys with
             ``GET /v1/models`` before the first turn and picks one that leads to the least busy replica.
-        http_client: An httpx client to use instead, for custom proxies or certificates. The caller closes it.
+        http_client: Your own client of httpx or httpx2, for custom proxies or certificates, or to share connections
+            with other SDKs. The caller closes it.
         default_headers: Headers to send with every request.
         default_query: Query parameters to send with every request.
         max_response_bytes: Maximum size of a response, streamed or not, in bytes after decompression. Defaults
@@ -105,7 +109,7 @@ class Client:
         retry: RetryPolicy | None = None,
         affinity: AffinityChoice = "prefix",
         placement: Placement = "hash",
-        http_client: httpx.Client | None = None,
+        http_client: httpx.Client | httpx2.Client | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, Any] | None = None,
         max_response_bytes: int | None = MAX_RESPONSE_BYTES,
@@ -130,8 +134,8 @@ class Client:
                 resume=resume,
                 hooks=hooks,
             )
-            if http_client is not None and not isinstance(http_client, httpx.Client):
-                raise ConfigurationError(f"http_client must be an httpx.Client, got {type(http_client).__name__}")
+            if http_client is not None:
+                check_client(http_client, httpx.Client)
             endpoint = _endpoint(options, http_client)
         except Exception as error:  # noqa: BLE001 - raised again
             # A traceback with locals would show these arguments, both here and in the functions called.
@@ -395,9 +399,9 @@ class ProxiedClient(httpx.Client):
             ProxiedClient.__init__(self)
 
 
-def _endpoint(options: Options, http_client: httpx.Client | None) -> Endpoint:
+def _endpoint(options: Options, http_client: httpx.Client | httpx2.Client | None) -> Endpoint:
     if http_client is not None:
-        return Endpoint(options, http_client)
+        return Endpoint(options, cast("httpx.Client", http_client))
     proxies = getproxies()
     if covers(httpx.URL(options.base_url), proxies=proxies):
         return Endpoint(options, Transport())

@@ -16,6 +16,8 @@ from ..types import ChatCompletion
 from .stream import Stream
 
 if TYPE_CHECKING:
+    import httpx2
+
     from ..types.message_params import ChatCompletionMessageParam
     from ..types.params import CreateParams
     from .completions import Completions
@@ -27,12 +29,14 @@ class RawResponse(Generic[R]):
     """The result of a `with_raw_response` method. `parse` returns the plain method's result.
 
     Attributes:
-        http_response: The HTTP response.
+        http_response: The HTTP response: httpx's, or httpx2's over an ``http_client`` of that library.
         content: The body; empty for a stream.
         retries_taken: How many retries the call needed.
     """
 
-    def __init__(self, response: httpx.Response, content: bytes, parsed: R, *, retries_taken: int) -> None:
+    def __init__(
+        self, response: httpx.Response | httpx2.Response, content: bytes, parsed: R, *, retries_taken: int
+    ) -> None:
         self.http_response = response
         self.content = content
         self.retries_taken = retries_taken
@@ -47,7 +51,7 @@ class RawResponse(Generic[R]):
         return self.http_response.status_code
 
     @property
-    def headers(self) -> httpx.Headers:
+    def headers(self) -> httpx.Headers | httpx2.Headers:
         """The response's headers."""
         return self.http_response.headers
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import httpx
-
 from .._http.request_control import Aborted
+from .._http_library import http_errors
 from ..core.errors.interruptions import failed_to_resume, not_resumed
 from ..core.errors.transport_errors import stream_failure
 from ..core.request.options import Options
@@ -117,7 +116,7 @@ class ReplyReader:
                     data = attempt.read()
                 except Aborted:
                     raise
-                except (httpx.HTTPError, httpx.StreamError) as error:
+                except http_errors() as error:
                     if not self.accumulator.complete:
                         raise stream_failure(error, attempt.secrets) from error
                     data = None  # all was said; only the usage report is lost

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import httpcore
 import httpx
 
+from ..._http_library import library_of
 from ..chunked import LAST_CHUNK, ChunkedDecoder
 from ..content_encoding import slice_size
 from ..fast_heads import CHUNKED, ResponseHead
 from ..policy import as_httpx_error
 from ..request_control import Aborted
 from .connection import AsyncConnection
-from .network import AsyncBodyStream, breathe
+from .network import AsyncBodyStream, body_stream_of, breathe
 
 IN_A_ROW = 64
 """Pieces after which other tasks get a turn. One read may bring ten thousand, and none of them waits; packed
@@ -141,7 +143,7 @@ class AsyncBody(AsyncBodyStream):
             self._connection.leave_to_h11(chunks.rest or b"")
 
 
-class AsyncSlices(AsyncBodyStream):
+class AsyncSlices:
     """A packed body in slices so short that what each unpacks to is bounded."""
 
     def __init__(self, stream: AsyncBodyStream, encodings: Sequence[str]) -> None:
@@ -171,6 +173,12 @@ class AsyncSlices(AsyncBodyStream):
         await self._stream.aclose()
 
 
+@functools.cache
+def _slices(library: Any) -> Any:
+    """Return `AsyncSlices` as a class of streams that responses of ``library`` take."""
+    return type("AsyncSlices", (AsyncSlices, body_stream_of(library)), {})
+
+
 class AsyncPieces:
     """The body of an answer that another transport has brought, or one that has to be decoded: the same for reading."""
 
@@ -181,11 +189,12 @@ class AsyncPieces:
         if plain:
             self._pieces = body.__aiter__()
         else:
-            response.stream = AsyncSlices(body, response.headers.get_list("content-encoding", split_commas=True))
+            encodings = response.headers.get_list("content-encoding", split_commas=True)
+            response.stream = _slices(library_of(response))(body, encodings)
             self._pieces = response.aiter_bytes()
 
     async def read(self) -> bytes:
-        """Return the next piece, ``b""`` at the end. Raises httpx's errors."""
+        """Return the next piece, ``b""`` at the end. Raises `homing._http_library.http_errors`."""
         async for piece in self._pieces:
             self._in_a_row += 1
             if self._in_a_row % IN_A_ROW == 0:

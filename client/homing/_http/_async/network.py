@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -18,9 +19,24 @@ from .._sockets.base import AsyncSocket
 from .._sockets.trio import connect as connect_trio
 from ..request_control import Aborted, RequestControl
 
-__all__ = ["AsyncBodyStream", "AsyncSocket", "AsyncWaiter", "breathe", "connect", "current_run", "is_over"]
+__all__ = [
+    "AsyncBodyStream",
+    "AsyncSocket",
+    "AsyncWaiter",
+    "body_stream_of",
+    "breathe",
+    "connect",
+    "current_run",
+    "is_over",
+]
 
 AsyncBodyStream = httpx.AsyncByteStream
+
+
+def body_stream_of(library: Any) -> type[AsyncBodyStream]:
+    """Return `AsyncBodyStream` of ``library``, httpx or httpx2: each takes its own only."""
+    kind: type[AsyncBodyStream] = library.AsyncByteStream
+    return kind
 
 
 breathe = anyio.lowlevel.checkpoint

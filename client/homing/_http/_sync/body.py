@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterator, Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import httpcore
 import httpx
 
+from ..._http_library import library_of
 from ..chunked import LAST_CHUNK, ChunkedDecoder
 from ..content_encoding import slice_size
 from ..fast_heads import CHUNKED, ResponseHead
 from ..policy import as_httpx_error
 from ..request_control import Aborted
 from .connection import Connection
-from .network import BodyStream, breathe
+from .network import BodyStream, body_stream_of, breathe
 
 IN_A_ROW = 64
 """Pieces after which other tasks get a turn. One read may bring ten thousand, and none of them waits; packed
@@ -142,7 +144,7 @@ class Body(BodyStream):
             self._connection.leave_to_h11(chunks.rest or b"")
 
 
-class Slices(BodyStream):
+class Slices:
     """A packed body in slices so short that what each unpacks to is bounded."""
 
     def __init__(self, stream: BodyStream, encodings: Sequence[str]) -> None:
@@ -172,6 +174,12 @@ class Slices(BodyStream):
         self._stream.close()
 
 
+@functools.cache
+def _slices(library: Any) -> Any:
+    """Return `Slices` as a class of streams that responses of ``library`` take."""
+    return type("Slices", (Slices, body_stream_of(library)), {})
+
+
 class Pieces:
     """The body of an answer that another transport has brought, or one that has to be decoded: the same for reading."""
 
@@ -182,11 +190,12 @@ class Pieces:
         if plain:
             self._pieces = body.__iter__()
         else:
-            response.stream = Slices(body, response.headers.get_list("content-encoding", split_commas=True))
+            encodings = response.headers.get_list("content-encoding", split_commas=True)
+            response.stream = _slices(library_of(response))(body, encodings)
             self._pieces = response.iter_bytes()
 
     def read(self) -> bytes:
-        """Return the next piece, ``b""`` at the end. Raises httpx's errors."""
+        """Return the next piece, ``b""`` at the end. Raises `homing._http_library.http_errors`."""
         for piece in self._pieces:
             self._in_a_row += 1
             if self._in_a_row % IN_A_ROW == 0:

@@ -28,6 +28,13 @@ from ..policy import READ_SIZE, SOCKET_OPTIONS, numeric
 
 BodyStream = httpx.SyncByteStream
 
+
+def body_stream_of(library: Any) -> type[BodyStream]:
+    """Return `BodyStream` of ``library``, httpx or httpx2: each takes its own only."""
+    kind: type[BodyStream] = library.SyncByteStream
+    return kind
+
+
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 
 

@@ -1,4 +1,4 @@
-"""Transport errors as Homing's own. httpx's exceptions never escape (openai-python#2356, #1384)."""
+"""Transport errors as Homing's own. The exceptions of httpx and httpx2 never escape (openai-python#2356, #1384)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import httpx
 
+from ..._http_library import library_of
 from ...errors import (
     APIConnectionError,
     APIError,
@@ -36,6 +37,7 @@ def connection_failure(error: Exception, url: str, secrets: Iterable[str] = ()) 
     ``secrets`` are redacted from the message: h11 quotes a header that it won't send, and a line that it can't parse.
     """
     host = shown_host(url)
+    library = library_of(error)
     causes = _causes(error)
     why = _why(error, secrets)
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
@@ -50,24 +52,27 @@ def connection_failure(error: Exception, url: str, secrets: Iterable[str] = ()) 
         return APIResponseValidationError(
             f"the head of {host}'s answer does not come to an end: check base_url, and what is on the way"
         )
-    if isinstance(error, httpx.PoolTimeout):
+    if isinstance(error, library.RemoteProtocolError) and isinstance(error.__context__, library.InvalidURL):
+        # The library looks where a redirect leads although it is not to follow it; newer ones leave that to us.
+        return _redirects_nowhere()
+    if isinstance(error, library.PoolTimeout):
         return APITimeoutError("no free connection: close streams you no longer read, or allow more connections")
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+    if isinstance(error, (library.ConnectError, library.ConnectTimeout)):
         return ServerUnreachable(f"cannot connect to {host}: {why}")
-    if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)):
+    if isinstance(error, (library.UnsupportedProtocol, library.InvalidURL, library.LocalProtocolError)):
         return ConfigurationError(f"the request to {host} cannot be sent: {why}")
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, library.ProxyError):
         return APIConnectionError(f"the proxy refused to connect to {host}: {why}")
-    if isinstance(error, httpx.WriteTimeout):
+    if isinstance(error, library.WriteTimeout):
         return APITimeoutError(f"{host} did not take the request in time (Timeout.write)")
-    if isinstance(error, httpx.DecodingError):
+    if isinstance(error, library.DecodingError):
         return APIResponseValidationError(f"the answer of {host} cannot be decompressed: {why}")
     return ServerUnreachable(f"{host} closed the connection before answering: {why}")
 
 
 def stream_failure(error: Exception, secrets: Iterable[str] = ()) -> APIError:
     """Translate an exception that the transport raised in mid-response. The message has no ``secrets``."""
-    if isinstance(error, httpx.DecodingError):
+    if isinstance(error, library_of(error).DecodingError):
         return APIResponseValidationError(f"the answer cannot be decompressed: {_why(error, secrets)}")
     if _endless_head(_causes(error)):
         return APIResponseValidationError(
@@ -107,7 +112,7 @@ def redirect_target(response: httpx.Response, url: str, secrets: Iterable[str] =
     try:
         new = old.join(response.headers.get("location", ""))
     except httpx.InvalidURL:
-        raise ConfigurationError("the server redirects to what is no URL: check base_url") from None
+        raise _redirects_nowhere() from None
     same_host = old.host == new.host and (
         (old.scheme, old.port) == (new.scheme, new.port) or (old.scheme, new.scheme) == ("http", "https")
     )
@@ -118,6 +123,10 @@ def redirect_target(response: httpx.Response, url: str, secrets: Iterable[str] =
         f"the server redirects to {there} (HTTP {response.status_code}); credentials and "
         "conversations are not sent on unasked: set base_url to that address if you trust it"
     )
+
+
+def _redirects_nowhere() -> ConfigurationError:
+    return ConfigurationError("the server redirects to what is no URL: check base_url")
 
 
 def _endless_head(causes: list[BaseException]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import httpx
 
+from ..._http_library import library_of
 from .patterns import anywhere_pattern, token_pattern
 
 HIDDEN: Final = "[hidden]"
@@ -62,7 +63,9 @@ _UNSEEN: Final = re.compile(
 _NAME: Final = re.compile(r"[\w.-]{1,40}")
 _FRAMING: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 _SIMPLE: Final = ("http_version", "reason_phrase")
-_BELOW: Final = frozenset({"anyio", "asyncio", "h11", "homing", "httpcore", "httpx", "socket", "ssl", "trio"})
+_BELOW: Final = frozenset(
+    {"anyio", "asyncio", "h11", "homing", "httpcore", "httpcore2", "httpx", "httpx2", "socket", "ssl", "trio"}
+)
 
 
 class SecretMapping(Mapping[str, Any]):
@@ -194,7 +197,7 @@ def strip_secrets(error: BaseException, secrets: Iterable[str] = ()) -> None:
     An error that the user's code was handling when it called us stays as it is.
     """
     seen: set[int] = set()
-    left: list[BaseException] = [error]
+    left: list[Any] = [error]
     while left:
         one = left.pop()
         if id(one) in seen:
@@ -203,7 +206,7 @@ def strip_secrets(error: BaseException, secrets: Iterable[str] = ()) -> None:
         one.__traceback__ = None
         if _is_the_transports(one):
             one.args = tuple(redact(list(one.args), secrets))
-        if isinstance(one, httpx.RequestError) and one._request is not None:
+        if isinstance(one, library_of(one).RequestError) and one._request is not None:
             one.request = redacted_request(one._request)
         if one.__cause__ is not None:
             left.append(one.__cause__)

@@ -6,12 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ...errors import (
-    APIResponseValidationError,
-    ContentFilterFinishReasonError,
-    LengthFinishReasonError,
-    RefusalError,
-)
+from ...errors import APIResponseValidationError, ContentFilterFinishReasonError, LengthFinishReasonError, RefusalError
 from ...types.completion import ChatCompletion, Choice
 from ...types.parsed import ParsedChatCompletion
 from ..errors.validation import describe_errors

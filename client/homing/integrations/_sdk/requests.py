@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from ...core.affinity.strategies import Affinity, prefix_key, strategy_for
 from ...core.errors.server_errors import status_error
 from ...core.errors.transport_errors import connection_failure
@@ -182,12 +180,7 @@ def _is_the_sdks(name: str) -> bool:
 
 
 def translate_error(error: Exception, request: Any) -> APIError | ConfigurationError:
-    """Translate a transport error of httpx or httpx2 (which uses the same exception names)."""
-    if not isinstance(error, httpx.HTTPError):
-        kind = getattr(httpx, type(error).__name__, httpx.ReadError)
-        twin: Exception = kind(str(error))
-        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
-        error = twin
+    """Translate a transport error of httpx, of httpx2 or of the system."""
     return connection_failure(error, str(request.url), secrets_in(request))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from ...._concurrency.tasks import WakeEvent
+from ...._http_library import library_of
 from ....core.affinity.cookies import CookieStore
 from ....core.affinity.strategies import strategy_for
 from ....core.retry.attempts import Attempts, CallBudget, Hold, Send, Sleep, attempts
@@ -142,10 +142,9 @@ def async_transport(inner: Any, router: AsyncRequestRouter) -> Any:
 
 def _library_of(inner: Any) -> Any:
     """Return the library that ``inner`` is a transport of: httpx or its twin httpx2."""
-    for name in ("httpx", "httpx2"):
-        library = sys.modules.get(name)
-        if library is not None and isinstance(inner, library.AsyncBaseTransport):
-            return library
+    library = library_of(inner)
+    if isinstance(inner, library.AsyncBaseTransport):
+        return library
     raise ConfigurationError(f"a transport of httpx or httpx2 is wanted, got {type(inner).__name__}")
 
 
