@@ -4,8 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Container images set it. Every process of the tests would then compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help rooms environments demo test mutations check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
+.PHONY: help rooms environments demo test test-slow mutations check format bench bench-affinity lanes test-services test-engine test-modal clean bench-quick bench-transport test-sdks test-lowest test-newest test-browser chatbot docs serve-docs chaos fuzz soak
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,16 +30,25 @@ chatbot: $(STAMP)  ## a web page to chat with, on a cold local edge (with HOMING
 	@PYTHONPATH=examples $(BIN)/python -m chatbot
 
 test: $(STAMP)  ## the tests, with the branch coverage of the client's core
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not services and not engine and not wheels and not litellm and not notebooks' \
+	$(PYTEST) -m 'not slow and $(HERE)' $(COVERED) \
 		--cov --cov-report=term:skip-covered --cov-fail-under=$(CORE_COVERAGE)
-	HOMING_EAGER_WAKEUP=0 $(BIN)/python -m pytest -q -n $(WORKERS) $(WOKEN)
+	$(PYTEST) -m 'not slow and $(HERE)' $(COVERED:%=--ignore=%)
 
-# What a reader's wake-up is part of, in `make test` once more with the ordinary one.
+test-slow: $(STAMP)  ## the tests marked slow, which `make test` leaves out: most generated ones, the largest simulations
+	$(PYTEST) -m 'slow and $(HERE)'
+	HOMING_EAGER_WAKEUP=0 $(PYTEST) $(WOKEN)
+
+# What a reader's wake-up is part of, once more with the ordinary one.
 WOKEN := tests/transport tests/_async/test_streams.py tests/_async/test_cancel.py -k "asyncio and not two_hundred"
 
 # Processes that share the tests: the edge and its clients wait more than they work.
 WORKERS ?= 3
-# Branch coverage of the pure core, in per cent. tests/core and tests/transport alone reach it.
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+# What needs more than Python has lanes of its own.
+HERE := not services and not engine and not wheels and not litellm and not notebooks
+# These tests alone reach the branch coverage of the pure core, in per cent. Tracing costs the others nearly as much
+# time as they take.
+COVERED := tests/core tests/transport tests/attack/test_bounds.py tests/attack/test_secrets.py
 CORE_COVERAGE := 100
 
 mutations: $(STAMP)  ## lines that guard a bound, broken one at a time: is it noticed? (half a minute)
@@ -101,7 +112,7 @@ fuzz: $(STAMP)  ## a million random byte sequences through what reads a server's
 soak: $(STAMP)  ## 200 conversations for half an hour: does memory stay flat?
 	$(BIN)/python bench/soak.py
 
-lanes: test-sdks test-lowest test-newest test-services test-engine test-modal test-browser  ## everything that needs more than Python
+lanes: test-slow test-sdks test-lowest test-newest test-services test-engine test-modal test-browser  ## everything that `make test` leaves out
 
 # These environments are made by scripts/environments.py, in .cache, and made again when their pins change.
 test-sdks: $(STAMP)  ## other SDKs on the local edge: openai 2.x (3.x: make test), litellm, LangChain, pydantic-ai, Agents, instructor

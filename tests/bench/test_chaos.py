@@ -31,6 +31,7 @@ def bench_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCH))
 
 
+@pytest.mark.slow
 def test_no_turn_is_lost_duplicated_or_reordered_under_faults(tmp_path: Path) -> None:
     """Two client processes, both kinds of client, every kind of fault, two sudden ends."""
     from chaos.campaign import Campaign, Plan

@@ -16,6 +16,7 @@ def bench_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCH))
 
 
+@pytest.mark.slow
 def test_nothing_grows_with_the_turns(tmp_path: Path) -> None:
     """No times and no resident memory: what is counted is what Python itself knows of."""
     from soak.campaign import Plan, run

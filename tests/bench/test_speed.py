@@ -33,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, str, int]:
     return json.loads((out / "results.json").read_text()), (out / "report.md").read_text(), done.returncode
 
 
+@pytest.mark.slow
 def test_every_peer_has_a_value_for_every_figure(run: tuple[Any, str, int]) -> None:
     results, _, _ = run
     assert all("uvloop" in what for what in results["failures"])  # which need not be installed
@@ -42,6 +43,7 @@ def test_every_peer_has_a_value_for_every_figure(run: tuple[Any, str, int]) -> N
         assert all(value > 0 for rounds in values.values() for value in rounds)
 
 
+@pytest.mark.slow
 def test_the_exit_code_tells_of_missed_goals(run: tuple[Any, str, int]) -> None:
     results, report, code = run
     assert ("**missed**" in report or bool(results["failures"])) == (code == 1)

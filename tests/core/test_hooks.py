@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from homing.core.telemetry.hooks import Hooks, call_hook, log_as_asked
+from homing.core.telemetry.hooks import Hooks, Retrying, call_hook, log_as_asked, report_retry, report_wait
 from homing.errors import ConfigurationError
+from homing.types.events import Waiting
 
 logger = logging.getLogger("homing")
 
@@ -35,6 +36,21 @@ def test_a_hook_is_called_and_what_it_raises_is_logged_only(caplog: pytest.LogCa
     call_hook(broken, "event")
     assert "a Homing hook failed" in caplog.text
     assert "hook bug" in caplog.text
+
+
+def test_waits_and_retries_are_told_to_the_log_and_to_the_hook(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[object] = []
+    hooks = Hooks(on_wait=seen.append, on_retry=seen.append)
+    waiting = Waiting(elapsed=5.0, deadline=60.0, attempt=2, next_in=0.25, cause="HTTP 503")
+    retrying = Retrying(RuntimeError("reset"), 1, 0.5)
+    with caplog.at_level(logging.INFO, "homing"):
+        report_wait(hooks, waiting)
+        report_retry(hooks, retrying, "reset")
+    assert seen == [waiting, retrying]
+    assert [record.getMessage() for record in caplog.records] == [
+        "waiting for a replica: 5.0 s of at most 60 s, attempt 2, next in 0.25 s (HTTP 503)",
+        "attempt 1 failed (reset), next in 0.50 s",
+    ]
 
 
 def test_what_cannot_be_called_is_no_hook() -> None:

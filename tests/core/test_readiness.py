@@ -128,10 +128,7 @@ def waited_out(callers: int, ready_at: float) -> World:
     return world
 
 
-@pytest.mark.parametrize("callers", [1, 200, 5000])
-@pytest.mark.parametrize("ready_at", [3.0, 30.0, 37.3, 300.0, 1190.0])
-def test_little_is_lost_after_readiness_and_little_is_sent_before(callers: int, ready_at: float) -> None:
-    # modal-examples#1553, OpenLLM#607
+def little_is_lost(callers: int, ready_at: float) -> None:
     world = waited_out(callers, ready_at)
     assert not world.failed
     assert len(world.served) == callers
@@ -143,15 +140,31 @@ def test_little_is_lost_after_readiness_and_little_is_sent_before(callers: int, 
     assert all(later - earlier >= 0.249 for earlier, later in itertools.pairwise(probes))
 
 
-def test_the_docs_quote_these_figures() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cold-starts.md").read_text()
-    for ready_at in (3.0, 30.0, 300.0, 1190.0):
-        late = [f"{max(waited_out(callers, ready_at).served) - ready_at:.2f} s" for callers in (1, 200, 5000)]
-        cold = [when for when in waited_out(200, ready_at).sent if when < ready_at]
-        row = " | ".join([f"{ready_at:.0f} s", str(len(cold)), *late])
-        assert f"| {row} |" in page
-    assert f"from {MIN_GAP / GAP_SHARE:.0f} s on" in page
-    assert f"from {MAX_GAP / GAP_SHARE:.0f} s on" in page
+@pytest.mark.parametrize("ready_at", [3.0, 30.0, 37.3, 300.0, 1190.0])
+def test_little_is_lost_after_readiness_and_little_is_sent_before(ready_at: float) -> None:
+    # modal-examples#1553, OpenLLM#607
+    for callers in (1, 200, 5000) if ready_at < 100 else (1, 200):
+        little_is_lost(callers, ready_at)
+
+
+COLD_STARTS = (Path(__file__).resolve().parents[2] / "docs" / "cold-starts.md").read_text()
+LONG = [pytest.param(ready_at, marks=pytest.mark.slow) for ready_at in (300.0, 1190.0)]
+"""Each caller looks again every few seconds: for 5000 of them these are millions of steps."""
+
+
+@pytest.mark.parametrize("ready_at", [3.0, 30.0, *LONG])
+def test_the_docs_quote_these_figures(ready_at: float) -> None:
+    for callers in (1, 200, 5000):
+        little_is_lost(callers, ready_at)
+    late = [f"{max(waited_out(callers, ready_at).served) - ready_at:.2f} s" for callers in (1, 200, 5000)]
+    cold = [when for when in waited_out(200, ready_at).sent if when < ready_at]
+    row = " | ".join([f"{ready_at:.0f} s", str(len(cold)), *late])
+    assert f"| {row} |" in COLD_STARTS
+
+
+def test_the_docs_quote_where_the_gap_grows() -> None:
+    assert f"from {MIN_GAP / GAP_SHARE:.0f} s on" in COLD_STARTS
+    assert f"from {MAX_GAP / GAP_SHARE:.0f} s on" in COLD_STARTS
 
 
 def test_200_conversations_wait_out_30_seconds() -> None:

@@ -23,6 +23,7 @@ from homing.core.retry.policy import (
     is_saturated,
     requested_wait,
     retry_after,
+    wait_exceeded,
 )
 from homing.core.retry.readiness import State
 from homing.errors import (
@@ -181,3 +182,5 @@ def test_a_policy_that_cannot_work(arguments: dict[str, Any], words: str) -> Non
 def test_a_total_that_ends_first_says_so() -> None:
     assert "the call's total of 5 s ends before" in str(deadline_exceeded(5.0))
     assert "the call's total ends before" in str(deadline_exceeded(None))
+    assert "the call's total of 5 s ended while it waited for a turn" in str(wait_exceeded(5.0, "for a turn"))
+    assert "the call's total ended while it waited for a turn" in str(wait_exceeded(None, "for a turn"))

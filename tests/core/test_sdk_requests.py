@@ -115,6 +115,9 @@ def test_a_proxy_token_needs_a_server_to_go_to_and_is_not_shown() -> None:
     bound = terms(variables, base_url="https://host")
     assert bound.proxy_headers == {"Modal-Key": "wk-abc", "Modal-Secret": "ws-secret0123"}
     assert "secret" not in repr(bound)
+    headers = {"Modal-Key": "the caller's own"}
+    bound.authorize(headers)
+    assert headers == {"Modal-Key": "the caller's own", "Modal-Secret": "ws-secret0123"}
     assert terms(proxy_token="wk-a.ws-b", base_url="https://host").proxy_headers["Modal-Key"] == "wk-a"
 
 

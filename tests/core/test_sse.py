@@ -163,6 +163,7 @@ def test_limits_allow_what_they_name() -> None:
     assert decoder.feed(b"event:x\n" * 9 + b"data: c\n\n") == [Event("x", b"c")]
 
 
+@pytest.mark.slow
 def test_work_is_linear_in_the_input() -> None:
     """No timing: anything quadratic would take minutes here instead of a second."""
     line = b"data: " + b"x" * 1_000_000 + b"\n\n"

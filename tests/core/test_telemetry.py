@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -74,6 +75,12 @@ def test_reuse_may_be_unknown(cached: int | None, reusable: int | None) -> None:
 def test_speed(completion: int | None, first: float | None, duration: float | None, speed: float | None) -> None:
     telemetry = Telemetry(completion_tokens=completion, time_to_first_token=first, duration=duration)
     assert telemetry.tokens_per_second == speed
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_it_can_be_pickled(protocol: int) -> None:
+    telemetry = Telemetry()
+    assert pickle.loads(pickle.dumps(telemetry, protocol)) == telemetry
 
 
 @given(

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from homing.core.errors.transport_errors import connection_failure, redirect_target, stream_failure, truncated
+from homing.core.secrets.redact import redacted_request
 from homing.errors import (
     APIConnectionError,
     APIResponseValidationError,
@@ -151,3 +152,11 @@ def test_a_stream_whose_framing_has_no_end() -> None:
     failure = stream_failure(error)
     assert isinstance(failure, APIResponseValidationError)
     assert "framing" in str(failure)
+
+
+def test_the_request_of_an_error_tells_neither_its_body_nor_its_query() -> None:
+    asked = httpx.Request("POST", "https://me:pw@host/v1/models?key=abc", json={"say": "secret"})
+    assert redacted_request(asked).url.params["key"] != "abc"
+    assert not redacted_request(asked).content
+    plain = httpx.Request("GET", "https://host/v1/models")
+    assert redacted_request(plain).url == plain.url

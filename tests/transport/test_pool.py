@@ -54,6 +54,15 @@ def test_the_last_used_is_used_next() -> None:
     assert book.counts == (0, 4, 0)
 
 
+def test_a_connection_that_was_dropped_makes_room() -> None:
+    book = Book(max_connections=1)
+    book.lend("a")
+    book.pool.dropped.append("a")
+    assert book.counts == (0, 0, 0)
+    assert book.ask().served
+    assert not book.pool.dropped
+
+
 def test_origins_do_not_mix() -> None:
     book = Book()
     book.lend("a")
