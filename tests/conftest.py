@@ -28,9 +28,21 @@ THREADS = {
 }
 
 
+# Of the other tests over sockets, `make test` runs those on asyncio, httpx and our own transport; `make test-slow`
+# those on trio and httpx2. Here both matter to what is tested:
+EVERYWHERE = {"test_cancel.py", "test_dropped.py", "test_http_client.py", "test_http_library.py"}
+TWICE = {"trio", "httpx2"}
+WHOLE = {"core", "transport"}
+"""Folders whose tests are quick, and reach the core's coverage together."""
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the other generated tests as slow."""
-    if item.path.parent.name == "_sync" and item.path.name not in THREADS:
+    """Mark what `make test` leaves to CI."""
+    folder, file = item.path.parent.name, item.path.name
+    if folder == "_sync" and file not in THREADS:
+        item.add_marker(pytest.mark.slow)
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and folder not in WHOLE and file not in EVERYWHERE and TWICE & {*callspec.id.split("-")}:
         item.add_marker(pytest.mark.slow)
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path for package in ("client/homing", "server/homing_server") for path in (ROOT / package).rglob("*.py"))
 
 AREAS = {
-    "client/homing": (),
+    "client/homing": ("httpx2",),
     "client/homing/cli": ("cli",),
     "client/homing/cli/bench/plots.py": ("plot",),
     "client/homing/cli/deploy.py": ("cli", "server"),

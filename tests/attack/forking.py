@@ -185,7 +185,7 @@ def locks(url: str) -> None:
     use(client, "parent")
 
 
-OTHERS = ("homing._sync.concurrency", "homing._sync.floor")
+OTHERS = ("homing._concurrency.threads", "homing._sync.turn_lock")
 """Alarms, which are locks that are held by custom; and what `turn` is about."""
 
 

@@ -287,7 +287,7 @@ def test_a_finalizer_calls_nothing_that_could_wait(edge: Edge, monkeypatch: pyte
         chat = client.conversation()
         held = begun(chat)
         server_state = client._options.server_state
-        call = held[0]._call._attempt._call
+        call = held[0]._call._attempt._control
         pool = client._endpoint.http.pool  # type: ignore[union-attr]
 
         def forbidden(*_: object) -> None:

@@ -83,7 +83,7 @@ def test_interim_answers_without_end_are_no_answer(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", OWN)
 def test_interim_answers_are_late_when_the_limit_has_passed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"homing.{'_sync' if kind == 'sync' else '_async'}.connection.MAX_HEADS", 1 << 60)
+    monkeypatch.setattr(f"homing._http.{'_sync' if kind == 'sync' else '_async'}.connection.MAX_HEADS", 1 << 60)
     with flooding(*INTERIM) as url:
         error = failure(kind, url, create, timeout=homing.Timeout(first_token=LIMIT))
     assert isinstance(error, homing.FirstTokenTimeout)

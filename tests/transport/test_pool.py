@@ -54,6 +54,19 @@ def test_the_last_used_is_used_next() -> None:
     assert book.counts == (0, 4, 0)
 
 
+def test_who_waits_is_served_when_a_connection_was_dropped() -> None:
+    book = Book(max_connections=1)
+    book.lend("a")
+    waiting, woken = book.ask(), book.woken
+    book.pool.admit()
+    assert not waiting.served
+    book.pool.dropped.append("a")
+    book.pool.admit()
+    assert waiting.served
+    assert waiting.connection is None
+    assert book.woken == woken + 1
+
+
 def test_a_connection_that_was_dropped_makes_room() -> None:
     book = Book(max_connections=1)
     book.lend("a")

@@ -129,6 +129,7 @@ class Exchange:
 
     def _strike(self, fault: Fault) -> None:
         self._record.fault = fault.label
+        self._lifecycle.advance()  # tell who waits for it
 
     async def _end(self, task: asyncio.Task[None]) -> None:
         """Close the books, then do to the connection what this end asks for."""
