@@ -42,7 +42,7 @@ test-slow: $(STAMP)  ## the tests marked slow, which `make test` leaves out: mos
 WOKEN := tests/transport tests/_async/test_streams.py tests/_async/test_cancel.py -k "asyncio and not two_hundred"
 
 # Processes that share the tests: the edge and its clients wait more than they work.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 # What needs more than Python has lanes of its own.
 HERE := not services and not engine and not wheels and not litellm and not notebooks

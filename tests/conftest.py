@@ -20,7 +20,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # `make test-slow` runs the others.
 THREADS = {
     "test_cancel.py",
-    "test_cold_start.py",
     "test_conversation.py",
     "test_dropped.py",
     "test_stored.py",
@@ -32,8 +31,6 @@ THREADS = {
 # those on trio and httpx2. Here both matter to what is tested:
 EVERYWHERE = {"test_cancel.py", "test_dropped.py", "test_http_client.py", "test_http_library.py"}
 TWICE = {"trio", "httpx2"}
-WHOLE = {"core", "transport"}
-"""Folders whose tests are quick, and reach the core's coverage together."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -42,7 +39,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if folder == "_sync" and file not in THREADS:
         item.add_marker(pytest.mark.slow)
     callspec = getattr(item, "callspec", None)
-    if callspec is not None and folder not in WHOLE and file not in EVERYWHERE and TWICE & {*callspec.id.split("-")}:
+    if callspec is not None and folder != "core" and file not in EVERYWHERE and TWICE & {*callspec.id.split("-")}:
         item.add_marker(pytest.mark.slow)
 
 
@@ -56,7 +53,8 @@ def frozen() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Collect what a test leaves, so that no later test is blamed for it."""
+def collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect what a test leaves, so that no later test is blamed for it. Those of the core open nothing."""
     yield
-    gc.collect()
+    if request.path.parent.name != "core":
+        gc.collect()

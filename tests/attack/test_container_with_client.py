@@ -21,7 +21,7 @@ import tenacity
 from homing import Client, ColdStartTimeout, ResumeStyle, RetryPolicy, StreamInterrupted
 from tests.server.support.container import Container, alive, booted, until
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.slow]
 
 VARIANTS = ["server", "http_server"]
 WORDS = 30

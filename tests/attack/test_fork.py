@@ -187,6 +187,7 @@ def test_fork(server: Server, program: str) -> None:
     run(program, server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["idle", "idle_async", "streams_async"])
 def test_fork_with_tls(tmp_path: Path, program: str) -> None:
     authority = trustme.CA()
@@ -195,6 +196,7 @@ def test_fork_with_tls(tmp_path: Path, program: str) -> None:
         run(program, server, SSL_CERT_FILE=str(tmp_path / "ca.pem"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["cold_start", "idle", "idle_async"])
 def test_fork_behind_a_proxy(server: Server, program: str) -> None:
     run(program, server, HTTP_PROXY=server.url)
@@ -205,6 +207,7 @@ def test_fork_while_a_turn_runs(server: Server) -> None:
     run("turn", server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker", ["sync", "gthread"])
 def test_gunicorn_forks_a_client_in_use(server: Server, tmp_path: Path, worker: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)

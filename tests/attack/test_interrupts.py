@@ -102,7 +102,7 @@ def regenerate(chat: homing.Conversation) -> None:
 # A signal between a socket's making and its owner: the collector closes it, and says so.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("stored", [False, True], ids=["memory", "store"])
+@pytest.mark.parametrize("stored", [pytest.param(False, marks=pytest.mark.slow), True], ids=["memory", "store"])
 @pytest.mark.parametrize("turn", [send, read, leave, use_a_tool, undo, regenerate])
 def test_an_interrupt_at_any_point_of_a_turn(
     edge: Edge, turn: Callable[[homing.Conversation], None], stored: bool

@@ -12,7 +12,7 @@ import pytest
 
 from .support.container import KEYS, TASK_ID, Container, alive, booted, until
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.slow]
 
 VARIANTS = ["server", "http_server"]
 AUTHORIZED = {"Authorization": "Bearer sk-caller"}
