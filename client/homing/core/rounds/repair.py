@@ -17,7 +17,7 @@ from .rounds import Rounds, Step
 
 
 def repair_message(completion: ChatCompletion, response_format: type[BaseModel]) -> str | None:
-    """Return a message to a model whose answer does not fit, None if it fits or a message would be pointless.
+    """Return a message to a model whose answer doesn't fit, None if it fits or a message would be pointless.
 
     It is pointless after a reply that was cut, withheld or refused, or that calls a tool.
     """
@@ -36,9 +36,9 @@ def repair_message(completion: ChatCompletion, response_format: type[BaseModel])
 
 
 class Repair(Rounds):
-    """The rules of a turn that is to fit a model: an answer that does not is sent back with what is wrong with it.
+    """The rules of a turn whose answer must fit a pydantic model: if it doesn't, it is sent back with the problem.
 
-    What the history keeps is the question and the answer that fits: not the mending in between, which later turns
+    The history keeps the question and the valid answer. It leaves out the repairs in between, which later turns
     would pay for and might copy.
     """
 
@@ -50,12 +50,12 @@ class Repair(Rounds):
         self._complaint: str | None = None
 
     def is_answer(self, reply: Accumulator) -> bool:
-        """Tell whether ``reply`` fits, or asking again would be in vain."""
+        """Return whether ``reply`` fits, or asking again is pointless or no longer allowed."""
         form = self.response_format if self._left else None
         self._complaint = None if form is None else repair_message(reply.completion, form)
         return self._complaint is None
 
     def steps(self, reply: Accumulator, params: Mapping[str, Any]) -> Iterator[Step]:
-        """Ask the model again, telling it what `is_answer` has found."""
+        """Ask the model again, with the problem that `is_answer` found."""
         self._left -= 1
         yield Step(ask=[assistant_message(reply.completion), user_message(self._complaint or "")], keeps=False)

@@ -1,4 +1,4 @@
-"""What follows a reply within the same turn: as a rule nothing; more in runs with tools and in repairs."""
+"""What follows a reply within the same turn: usually nothing, but more in runs with tools and in repairs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Step:
     """One thing to do after a reply: first `run`, then `ask`, then `show`."""
 
     run: Sequence[ToolInvocation] = ()
-    """Calls of tools to carry out."""
+    """Tool calls to run."""
     ask: Sequence[Mapping[str, Any]] = ()
-    """Messages to ask the model again with, the reply first; none to ask nothing yet."""
+    """Messages to add when asking the model again, the reply first. Empty to ask nothing yet."""
     params: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters that have other values from that request on."""
+    """Parameters that change from that request on."""
     keeps: bool = True
     """Whether the history keeps these messages."""
     show: Sequence[StreamEvent] = ()
@@ -34,34 +34,41 @@ class Step:
 
 
 class Rounds:
-    """The rules of a turn, which ends with its first reply unless a subclass says otherwise. They perform nothing."""
+    """The rules of a turn. Unless a subclass says otherwise, it ends with its first reply. Nothing runs here."""
 
     several = False
     """Whether the turn may take several requests."""
     first: Sequence[StreamEvent] = ()
-    """Events that come before those of the first reply."""
+    """Events to hand out before those of the first reply."""
     response_format: type[BaseModel] | None = None
-    """What the answer is to be read as."""
+    """The pydantic model to parse the answer as."""
     tools: Mapping[str, Tool] = {}
     at_once = 1
-    """Calls of tools that may run at the same time."""
+    """Tool calls that may run at the same time."""
 
     def is_answer(self, reply: Accumulator) -> bool:
-        """Tell whether the turn ends with ``reply``, which has come to its end."""
+        """Return whether the turn ends with ``reply``, which is complete."""
         return True
 
     def steps(self, reply: Accumulator, params: Mapping[str, Any]) -> Iterator[Step]:
-        """Yield what to do after a ``reply`` that is not the answer to the request with ``params``, one by one, until
-        one of the steps asks the model again or the reply has become the answer."""
+        """Yield the steps after ``reply``, which isn't the answer to the request with ``params``.
+
+        The last step asks the model again, or makes the reply the answer after all.
+        """
         raise NotImplementedError
 
     def last_round(self, *, stopped: bool) -> list[dict[str, Any]]:
-        """Return the last reply's message and those behind it, as far as the history keeps them. Empty where there is
-        nothing to say but the reply itself. ``stopped``: nobody will answer calls that have no result yet."""
+        """Return those messages of the last round, from the reply on, that the history keeps.
+
+        Empty if there is nothing but the reply itself. ``stopped``: calls without a result will never get one.
+        """
         return []
 
     def outcome(self, reply: Reply[Any], turn: Turn, rounds: tuple[Reply[Any], ...]) -> Reply[Any]:
-        """Return what the caller gets for ``turn``, whose last ``reply`` counts all of it. ``rounds``: one each."""
+        """Return what the caller gets for ``turn``.
+
+        ``reply`` is the last one, with the telemetry and usage of the whole turn. ``rounds`` has one reply per request.
+        """
         return reply
 
 

@@ -31,7 +31,7 @@ from .rounds import Rounds, Step
 OnToolError = Literal["tell", "raise"]
 
 MAX_ROUNDS = 10
-"""Requests to the model in one run: enough for several steps of work, but a model that calls in circles stops soon."""
+"""Requests to the model in one run: enough for several steps of work, but soon stops a model that goes in circles."""
 
 TOOL_TIMEOUT = 60.0
 """Seconds for one tool call: longer than a slow web service takes, shorter than a user waits."""
@@ -43,7 +43,7 @@ LIMITS = ("max_rounds", "tool_timeout", "tools_at_once", "on_tool_error")
 """Arguments of a run that are not sent to the model."""
 
 WHOLE = frozenset({"stop", "tool_calls", "function_call", None})
-"""Finish reasons after which calls are whole: the model ended by itself, or the server gave no reason."""
+"""Finish reasons after which calls are complete: the model ended by itself, or the server gave no reason."""
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +147,7 @@ class ToolRun(Rounds):
         self._over = False
 
     def is_answer(self, reply: Accumulator) -> bool:
-        """Tell whether the model has called nothing, or only what the caller is to answer."""
+        """Return whether the model called nothing, or the caller must handle its calls."""
         return self._over or not reply.has_tool_calls
 
     def steps(self, reply: Accumulator, params: Mapping[str, Any]) -> Iterator[Step]:
@@ -177,7 +177,7 @@ class ToolRun(Rounds):
         )
 
     def last_round(self, *, stopped: bool) -> list[dict[str, Any]]:
-        """Return the calls and the results there are; of a run that was stopped, only the calls that have one."""
+        """Return the calls and the results so far. In a stopped run, only the calls that have a result."""
         ended = [job for job in self._jobs if job.content is not None]
         if not (ended if stopped else self._jobs):
             return []
@@ -263,7 +263,7 @@ def later_choice(params: Mapping[str, Any]) -> Any:
 
 
 def in_later_rounds(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that are others in all rounds but the first."""
+    """Return the parameters that change after the first round."""
     choice = later_choice(params)
     return {} if choice is None else {"tool_choice": choice}
 

@@ -36,7 +36,7 @@ _END: Final = b"\n\n"
 
 
 class TextRun(list[str]):
-    """The texts of chunks that bring nothing else to the first choice, in order.
+    """The texts of chunks that add nothing else to the first choice, in order.
 
     ``reasoning`` says whether they are reasoning; if not, they are visible text.
     """
@@ -120,7 +120,7 @@ class ChunkTemplate:
         return self._shape is not None and self._shape.field != "content"
 
     def made(self, text: str) -> ChatCompletionChunk:
-        """Return the chunk for ``text``, which `text` has returned."""
+        """Return the chunk for a ``text`` that `text` returned."""
         assert self._shape is not None, "a text comes where there is a stencil only"
         return self._shape.copier.copy(text)
 
@@ -255,7 +255,7 @@ class ChunkCopier:
 
 
 def _only_text(chunk: ChatCompletionChunk) -> str | None:
-    """Return the name of the one text field in ``chunk``, None if the chunk brings anything else."""
+    """Return the name of the one text field in ``chunk``, None if the chunk holds anything else."""
     if len(chunk.choices) != 1:
         return None
     choice = chunk.choices[0]

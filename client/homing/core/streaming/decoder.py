@@ -97,7 +97,7 @@ class StreamDecoder:
             raise self._pending
 
     def end(self, mode: Mode) -> list[Item]:
-        """Report the end of the body; return the last items. Raises `StreamTruncated` for an incomplete reply."""
+        """Process the end of the body; return the last items. Raises `StreamTruncated` for an incomplete reply."""
         accumulator = self._accumulator
         # An empty response completes neither a reply of its own nor the one that it should have continued.
         empty = self._splice is not None and not self._progressed
@@ -117,7 +117,7 @@ class StreamDecoder:
         return [*held, *items] if held else items
 
     def _say(self, text: str, template: ChunkTemplate, mode: Mode) -> list[Item]:
-        """Take a piece that brings nothing but ``text``, as nearly every token does."""
+        """Take a piece that holds nothing but ``text``, as nearly every token does."""
         reasoning = template.reasoning
         pieces = self._accumulator.say(text, reasoning=reasoning)
         if mode == "text":
@@ -129,7 +129,7 @@ class StreamDecoder:
         return [ChunkEvent(chunk), delta(text, 0, pieces, len(pieces))]
 
     def _visible(self, mode: Mode) -> bool:
-        """Return whether this reply has brought anything that the caller sees in this mode."""
+        """Return whether this reply holds anything that the caller sees in this mode."""
         accumulator = self._accumulator
         if self.shown:
             return True
@@ -150,8 +150,8 @@ class StreamDecoder:
         failure: APIError | None = None
         self.progress = False
         accumulator = self._accumulator
-        # Made with the first piece: an answer that is no stream needs none. What goes on from a seam is
-        # looked at chunk by chunk.
+        # Created with the first piece, since a response that isn't a stream needs none. After a seam, each
+        # chunk is parsed.
         reader = self._reader = self._reader or ChunkReader(secrets=self._secrets, texts=self._splice is None)
         try:
             for piece in reader.feed(data):
@@ -176,7 +176,7 @@ class StreamDecoder:
         return chain(*parts, items) if parts else items, failure
 
     def _joined(self, piece: ChatCompletionChunk | StreamEnd) -> ChatCompletionChunk | None:
-        """Return the next chunk of the reply, None if the piece brings nothing new."""
+        """Return the next chunk of the reply, None if the piece adds nothing new."""
         splice = self._splice
         if isinstance(piece, StreamEnd):
             self._accumulator.done = True
