@@ -1,4 +1,4 @@
-"""One call on the wire: performs what `core.turn.attempts` decides."""
+"""One call on the wire: performs what `core.retry.attempts` decides."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .reply_reader import AsyncReplyReader
 class AsyncCall:
     """A request with its attempts, its response and its measurements.
 
-    `next_batch` is called until it returns None; there is no background work.
+    Call `next_batch` until it returns None. There is no background work.
     """
 
     __slots__ = (
@@ -63,9 +63,9 @@ class AsyncCall:
         shows: bool = True,
         lookup: AsyncCall | None = None,
     ) -> None:
-        """``satisfied`` lets another call's result end this one's wait. ``shows`` tells whether somebody
-        sees the items before the end; if not, a broken stream may be begun again at any point.
-        ``lookup`` is performed first, where the model's name is still to be asked for."""
+        """``satisfied``, checked after each `Hold`, returns whether another call's result has made this one
+        unnecessary. ``shows``: whether the caller sees items before the end. If not, a broken stream may be
+        started again at any point. ``lookup``, which asks for the model's name, is performed first."""
         options = self._options = endpoint.options
         self.request = request
         self._satisfied = satisfied
@@ -93,12 +93,12 @@ class AsyncCall:
 
     @property
     def response(self) -> httpx.Response | None:
-        """The HTTP response of the attempt under way, None until there is one."""
+        """The HTTP response of the current attempt, or None before it arrives."""
         return self._attempt.response
 
     @property
     def content(self) -> bytes:
-        """The body that `fetch` has read."""
+        """The body that `fetch` read."""
         return self._attempt.content
 
     @property
@@ -109,17 +109,17 @@ class AsyncCall:
     # -- for the layers above ------------------------------------------------------------------
 
     async def fetch(self) -> None:
-        """Send, and read the answer's body into `content`."""
+        """Send the request, and read the response's body into `content`."""
         while await self.next_batch() is not None:
             pass
 
     async def answer(self, model: type[M]) -> M:
-        """Send, and return the answer's body as ``model``."""
+        """Send the request, and return the response's body as ``model``."""
         await self.fetch()
         return self.parsed(model)
 
     def parsed(self, model: type[M]) -> M:
-        """Read the body that has been fetched as ``model``."""
+        """Parse the fetched body as ``model``."""
         try:
             return parse_response(self.content, model, secrets=self._attempt.secrets)
         except HomingError as error:
@@ -127,7 +127,7 @@ class AsyncCall:
             raise
 
     async def open(self) -> None:
-        """Go on until the server has accepted the request. Errors are raised here instead of later."""
+        """Continue until the server has accepted the request, so that its errors are raised here and not later."""
         while not self._over and not isinstance(self._effect, Deliver):
             try:
                 await self._step("chunks")
@@ -135,11 +135,14 @@ class AsyncCall:
                 await self._ended_by(error)
 
     async def next_batch(self, mode: Mode = "chunks") -> Iterable[Item] | None:
-        """Go on until something comes: what one read of the stream brought (perhaps nothing to show), in
-        the form that ``mode`` asks for, or a `Waiting` notice. None when the call is over."""
+        """Continue until something arrives; return None when the call is over.
+
+        Returns the items of one read of the stream (perhaps none), in the form that ``mode`` selects, or a
+        `Waiting` notice.
+        """
         while not self._over:
             try:
-                # Each token comes this way, so that it is a short one.
+                # Each token takes this path, so it is kept short.
                 if not self._delivers:
                     batch = await self._step(mode)
                 elif (batch := await self.reader.read(mode)) is None:
@@ -153,7 +156,7 @@ class AsyncCall:
         return None
 
     async def _ended_by(self, error: BaseException) -> None:
-        """Free the connection of the call that ``error`` ends, and raise it as the caller shall see it."""
+        """Free the connection of the call that ``error`` ends, and raise the error meant for the caller."""
         if isinstance(error, Aborted):
             self._over = True
             return
@@ -165,7 +168,7 @@ class AsyncCall:
             told = self.reader.as_raised(error)
             if isinstance(told, APIError) and told.partial is None and self.reader.accumulator.started:
                 told.partial = self.reader.accumulator.completion
-        # An error of the look-up's has been told to the hook by that.
+        # The lookup has already passed its own errors to the hook.
         tells = isinstance(told, HomingError) and self._lookup is None
         self._watch.error = told
         await self.aclose()
@@ -176,7 +179,7 @@ class AsyncCall:
         raise told from error
 
     def stop(self) -> None:
-        """End the call at once, from any thread or task: the engine stops generating."""
+        """End the call immediately, from any thread or task. The engine stops generating."""
         if self._lookup is not None:
             self._lookup.stop()
         self.placing.stop()
@@ -184,20 +187,20 @@ class AsyncCall:
         self._wake_event.set()
 
     def end_at(self, when: float | None) -> None:
-        """Let the call be over at ``when``, on the clock: it takes the place of another, which began before."""
+        """Limit the call to end at ``when``, in the clock's time, because it replaces one that began earlier."""
         self.budget.ends_at = self._attempt.ends_at = when
         if self._lookup is not None:
             self._lookup.end_at(when)
 
     @property
     def begun(self) -> bool:
-        """Whether anything has been done for it."""
+        """Whether anything has been done for this call."""
         return self._effect is not None or (self._lookup is not None and self._lookup.begun)
 
     def finalize(self, stream: object) -> None:
-        """End the connection of a call whose ``stream`` was collected; whoever calls next does the rest.
+        """End the connection of a call whose ``stream`` was garbage-collected. The client's next user does the rest.
 
-        For finalizers: in any thread, takes no lock.
+        For finalizers: may run in any thread, and takes no lock.
         """
         if self._lookup is not None:
             self._lookup._attempt.finalize()
@@ -205,21 +208,21 @@ class AsyncCall:
         self._options.server_state.dropped.append(stream)
 
     async def aclose(self) -> None:
-        """Give the connection back if its answer is read, else close it at once."""
+        """End the call. Its connection is returned to the pool if the response has been read, otherwise closed."""
         self._over = True
         if self._lookup is not None:
             await self._lookup.aclose()
         self.placing.end()
         try:
             self._steps.close()
-        except ValueError as error:  # a handler or another thread closes it in the middle of a step, which ends now
+        except ValueError as error:  # closed by a signal handler or another thread in mid-step; the step ends now
             raise_interrupt(error)
         await self._attempt.release()
         interrupted = self.stopped and not self.reader.accumulator.complete
         self._watch.end(self.request, self.telemetry, self._came, interrupted=interrupted)
 
     def _came(self) -> ChatCompletion | None:
-        """Return what has come of the reply, None where nothing has."""
+        """Return the part of the reply received so far, None if there is none."""
         if self.reader.accumulator.started:
             return self.reader.accumulator.completion
         try:
@@ -228,7 +231,7 @@ class AsyncCall:
             return None
 
     def telemetry(self) -> Telemetry:
-        """Return what has been measured so far."""
+        """Return the measurements so far."""
         plan = self.budget
         telemetry = Telemetry(waited=plan.waited, attempts=plan.sent, retries=plan.retries, resumes=plan.resumes)
         if self.response is not None:
@@ -259,7 +262,7 @@ class AsyncCall:
             if effect.notice is not None and not self._noticed:
                 self._noticed = True
                 report_wait(self._options.hooks, effect.notice)
-                # A stream of bare chunks or of text has no place for it.
+                # A stream of bare chunks or of text can't carry it.
                 return [effect.notice] if mode == "events" else []
             self._noticed = False
             await self._pause(effect.seconds, until_rung=True)
@@ -295,7 +298,7 @@ class AsyncCall:
     def _advance(self, result: Result) -> None:
         failed = result.error if isinstance(result, Broken) else result
         if failed is not None:
-            strip_secrets(failed, self._attempt.secrets)  # hooks are told of it
+            strip_secrets(failed, self._attempt.secrets)  # hooks receive it
         try:
             self._effect = self._steps.send(result)
         except StopIteration:

@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/active_turn.py by scripts/unasync.py: edit that file, not this one.
-"""A turn: its place in the conversation, and what it comes to."""
+"""A turn: its place in the conversation, and its outcome."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class ActiveTurn:
-    """One turn of ``conversation``, from the turn lock to the history. Its requests are made by its stream."""
+    """One turn of ``conversation``, from the turn lock to the history. Its stream makes the requests."""
 
     place: PromptPlan
-    """Where it stands in the conversation, once it has begun."""
+    """Where the turn goes in the conversation. Set by `begin`."""
 
     def __init__(self, conversation: Conversation, pending_turn: PendingTurn, rounds: Rounds) -> None:
         self.conversation = conversation
@@ -49,9 +49,9 @@ class ActiveTurn:
         self._recorded = False
 
     def begin(self, claim: TurnClaim, budget: CallBudget, stopped: Callable[[], bool]) -> bool:
-        """Take the turn lock, look at the newest state, and find the place in it; return whether settings came with it.
+        """Acquire the turn lock, and find the turn's place in the latest state. Returns whether state was loaded.
 
-        The caller releases ``claim``, also when this raises.
+        The caller must release ``claim``, even if this raises.
         """
         conversation = self.conversation
         lock, on_busy = conversation._turn_lock, conversation.on_busy
@@ -64,7 +64,7 @@ class ActiveTurn:
     # -- between two requests ------------------------------------------------------------------
 
     def shorten(self, refusal: ContextWindowExceeded, call: Call) -> bool:
-        """Find a shorter prompt than the one that was too long for the server, once; return whether there is one."""
+        """Plan a shorter prompt after the server refused a long one, once per turn. Returns whether there is one."""
         if self._shortened or call.reader.accumulator.started:
             return False
         place = self.place.shortened(refusal, call.request.params or {})
@@ -74,7 +74,7 @@ class ActiveTurn:
         return place is not None
 
     def follow(self, call: Call) -> Step:
-        """Do the next thing that follows the reply of ``call``, which is not the answer."""
+        """Take the next step after the reply of ``call``, which isn't the answer."""
         accumulator = call.reader.accumulator
         try:
             if self._steps is None:
@@ -101,14 +101,14 @@ class ActiveTurn:
             INSIDE.reset(inside)
         for job in jobs:
             if job.error is not None:
-                # Its words, which may be secret, are for those who turn debugging on.
+                # The error's text may be secret, so only the debug log gets it.
                 logger.warning("the tool %s failed: %s", one_line(job.name), type(job.error).__name__)
                 logger.debug("the tool %s failed", one_line(job.name), exc_info=job.error)
 
     # -- its end -------------------------------------------------------------------------------
 
     def record(self, call: Call) -> None:
-        """Let it enter the history, with what the last ``call`` has brought."""
+        """Record the turn, with what the last ``call`` received. Only the first time."""
         if not self._recorded:
             run_to_completion(functools.partial(self._record, call))
             call_hook(self.conversation._client._options.hooks.on_reply, self.reply)
@@ -119,7 +119,7 @@ class ActiveTurn:
             self.conversation._record(turn, self.place.upto, reply)
 
     def record_dropped(self, call: Call) -> None:
-        """Let what had come enter the history, in memory; once."""
+        """Record what was received, in memory only. Only the first time."""
         if not self._recorded:
             turn, reply = self._conclude(call)
             if self._pending_turn.record:
@@ -127,12 +127,12 @@ class ActiveTurn:
             call_hook(self.conversation._client._options.hooks.on_reply, reply)
 
     def explain(self, error: HomingError) -> None:
-        """Let an ``error`` that ends several requests carry what had been said."""
+        """Attach the messages so far to the ``error`` of a turn that may take several requests."""
         if self.rounds.several:
             error.messages = (*self.place.new, *self.place.repairs, *self.rounds.last_round(stopped=True))
 
     def _conclude(self, call: Call) -> tuple[Turn, Reply[Any]]:
-        """Make the turn and the reply of what has come, and count it."""
+        """Build the turn and the reply from what was received, and count it."""
         place, rounds, accumulator = self.place, self.rounds, call.reader.accumulator
         completion = accumulator.completion
         stopped = call.stopped and not (accumulator.complete and rounds.is_answer(accumulator))
@@ -146,7 +146,7 @@ class ActiveTurn:
         finish_reason = INTERRUPTED if stopped else accumulator.finish_reason
         message = with_ids(assistant_message(completion))
         if stopped:
-            message.pop("tool_calls", None)  # nobody will answer them
+            message.pop("tool_calls", None)  # they will never get a result
         messages = rounds.last_round(stopped=stopped) or [message]
         telemetry = self._count(call)
         reply = Reply(messages[0], finish_reason, telemetry, completion, parsed)
@@ -164,7 +164,7 @@ class ActiveTurn:
         return turn, reply
 
     def _count(self, call: Call) -> Telemetry:
-        """Measure one reply, and add it to the sums."""
+        """Measure one reply, and add it to the totals."""
         telemetry = call.telemetry()
         telemetry.verdict = judge(telemetry, self.place.previous())
         self.conversation.totals.add(telemetry)

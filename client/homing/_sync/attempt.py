@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/attempt.py by scripts/unasync.py: edit that file, not this one.
-"""One request on the wire at a time: sent, read, let go."""
+"""Sends requests, one at a time, reads their responses, and releases their connections."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ from ..errors import APIError, APIResponseValidationError, ConfigurationError
 from .call_guard import CallGuard
 
 DRAIN = 1.0
-"""Seconds to wait, after ``[DONE]``, for the last bytes of the body, so that the connection can be used again."""
+"""Seconds to wait, after ``[DONE]``, for the last bytes of the body, so that the connection can be reused."""
 
 _parsed = functools.lru_cache(maxsize=64)(httpx.URL)
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The way to one server: settings and connections, which are our own transport's or another's in a client.
+    """The way to one server: settings, and connections through our own transport or an httpx client.
 
-    httpx's client (base URLs, redirects, authentication, event hooks) has no part in a call over our own: all
-    that is dealt with above it or not wanted, and takes 150 µs for each request.
+    Calls over our own transport bypass httpx's client. Its features (base URLs, redirects, authentication,
+    event hooks) are handled at a higher level or not wanted, and cost 150 µs per request.
     """
 
     options: Options
     http: Transport | httpx.Client
-    """A client may be httpx2's too, which does the same under the same names."""
+    """The client may also be httpx2's, which has the same methods."""
 
     def request(self, method: str, url: str, **parts: Any) -> httpx.Request:
-        """Return a request; ``parts`` as httpx takes them."""
+        """Build a request. ``parts`` are httpx's keyword arguments."""
         if isinstance(self.http, Transport):
             return httpx.Request(method, _parsed(url), **parts)
         return self.http.build_request(method, url, **parts)
 
     def send(self, request: httpx.Request) -> httpx.Response:
-        """Send ``request``; return its response as soon as the head is there."""
+        """Send ``request``; return its response as soon as the head has arrived."""
         if isinstance(self.http, Transport):
             response = self.http.handle_request(request)
             response.request = request
@@ -71,7 +71,7 @@ class Endpoint:
 
 
 class Attempt:
-    """The attempt under way, and the answer to it as far as it is read. `send` begins the next one."""
+    """The current attempt, and the part of its response read so far. `send` begins the next attempt."""
 
     __slots__ = (
         "_body",
@@ -91,14 +91,14 @@ class Attempt:
     )
 
     def __init__(self, endpoint: Endpoint, *, ends_at: float | None) -> None:
-        """``ends_at`` is when the call as a whole has to be over, on the options' clock."""
+        """``ends_at`` is when the whole call must be over, in the options' clock's time."""
         self.response: httpx.Response | None = None
         self.content = b""
         self.secrets = Secrets()
         self.started = endpoint.options.clock()
         self.stopped = False
         self.received = 0
-        """Bytes of the reply so far, and of the attempts before that it is put together from."""
+        """Bytes of the reply so far, including those of earlier attempts that it continues."""
         self._limit = math.inf
         self._endpoint = endpoint
         self._options = endpoint.options
@@ -109,7 +109,7 @@ class Attempt:
         self._timers = Timers(self._options.timeout, now=self.started)
 
     def send(self, request: Request, *, with_key: bool) -> Exception | None:
-        """Send ``request``; return what went wrong, or None with the answer ready to be read."""
+        """Send ``request``; return what went wrong, or None if the response is ready to be read."""
         self.release()
         url, headers, content = request.build(self._options, with_key=with_key)
         home = request.home if with_key else None
@@ -141,7 +141,7 @@ class Attempt:
         return error
 
     def read(self) -> bytes | None:
-        """Return the next piece of the body, None at its end. Raises `http_errors`, and our timeouts."""
+        """Return the next piece of the body, None at its end. Raises `http_errors`, and our own timeouts."""
         body, guard = self._body, self._guard
         if body is None:
             return None
@@ -156,9 +156,9 @@ class Attempt:
             raise
 
     def heard(self, now: float, size: int, *, progress: bool) -> None:
-        """Move the time limits: ``size`` bytes of the reply came, and maybe carried it on.
+        """Move the time limits after ``size`` bytes of the reply came. ``progress``: whether they advanced it.
 
-        Raises `ResponseTooLarge`, and our timeouts: a flood never blocks, so that no wait would show them.
+        Raises `ResponseTooLarge` and our own timeouts. A flood never blocks, so no wait would notice an expired limit.
         """
         self.received = received = self.received + size
         if received > self._limit:
@@ -168,12 +168,12 @@ class Attempt:
         self._control.deadline = timers.deadline
 
     def read_whole(self, *, limit: int | None) -> Exception | None:
-        """Read the body into `content`; return what went wrong. With a ``limit`` the rest is left unread."""
+        """Read the body into `content`; return what went wrong. Anything after ``limit`` bytes is left unread."""
         try:
-            with io.BytesIO() as content:  # gives away its bytes without another copy; errors leave nothing behind
+            with io.BytesIO() as content:  # hands over its bytes without a copy, and is freed on errors
                 while (data := self.read()) is not None:
                     content.write(data)
-                    # What has a limit of its own is no part of a reply; blanks before JSON are keep-alives.
+                    # A body with its own limit isn't part of a reply. White space before JSON is a keep-alive.
                     size = len(data) if limit is None else 0
                     self.heard(self._options.clock(), size, progress=not data.isspace())
                     if limit is not None and content.tell() >= limit:
@@ -188,23 +188,23 @@ class Attempt:
         return None
 
     def drain(self) -> None:
-        """Read to the end of the body, which is a few bytes away, so that the connection can be used again."""
+        """Read the last few bytes of the body, so that the connection can be reused."""
         clock = self._options.clock
         self._control.deadline = deadline = clock() + DRAIN
         try:
             while self.read() is not None and clock() < deadline:
                 pass
         except http_errors(APIError):
-            pass  # the reply is complete; only this connection is not worth keeping
+            pass  # the reply is complete; only this connection is lost
 
     def release(self) -> None:
-        """Give the connection back if its answer is read, else close it."""
+        """Return the connection to the pool if the response has been read, otherwise close it."""
         response, body, guard = self.response, self._body, self._guard
         self._body = self._guard = None
         if guard is None:
             if response is not None:
                 response.elapsed = timedelta(seconds=self._options.clock() - self.started)
-            self._let_go(response, body)  # our transport's, which nothing can interrupt
+            self._let_go(response, body)  # with our own transport, nothing can interrupt this
         else:
             guard.close()
             shielded(lambda: self._let_go(response, body))
@@ -217,7 +217,7 @@ class Attempt:
             response.close()
 
     def abort(self) -> None:
-        """End it at once, from any thread or task; whatever blocks raises `Aborted`."""
+        """End the attempt immediately, from any thread or task. A blocked operation raises `Aborted`."""
         self.stopped = True
         guard = self._guard
         if guard is not None:
@@ -225,7 +225,7 @@ class Attempt:
         self._control.abort()
 
     def finalize(self) -> None:
-        """End an attempt that nobody refers to any more. For finalizers: in any thread, takes no lock."""
+        """End an attempt that is no longer referenced. For finalizers: may run in any thread, and takes no lock."""
         self.stopped = True
         self._control.aborted = True
         if isinstance(self._body, Body):
@@ -234,7 +234,7 @@ class Attempt:
             self._guard.finalize()
 
     def _refuse_what_is_no_stream(self, response: httpx.Response) -> Exception | None:
-        """Tell a login page, or an error object with status 200, from a stream."""
+        """Return an error if the response is a login page, or an error object with status 200, and not a stream."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in ("text/html", "application/json"):
             return None
@@ -254,7 +254,7 @@ class Attempt:
         now = self.started = clock()
         self._control = control = RequestControl(clock=clock)
         http = self._endpoint.http
-        # Connections of our own transport look at the call themselves.
+        # Our own transport's connections check the control themselves.
         self._guard = guard = None if isinstance(http, Transport) else CallGuard(control)
         self._timers = Timers(timeout, now=now, ends_at=self.ends_at)
         self.response = None
@@ -304,7 +304,7 @@ class Attempt:
             return connection_failure(error, url, self.secrets)
         if guard is not None:
             guard.attach(response)
-            # The limit of the headers was httpx's; from here on ours, which moves with each chunk.
+            # Until the headers, httpx's limit applied. From here on ours does, which moves with each chunk.
             sent.extensions["timeout"]["read"] = None
         self.response = response
         if home is not None and "set-cookie" in response.headers:

@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/reply_reader.py by scripts/unasync.py: edit that file, not this one.
-"""A streamed reply as it comes: read, and gone on with where it broke."""
+"""Reads a streamed reply, and resumes it where it broke."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .attempt import Attempt
 
 
 class ReplyReader:
-    """The reply to ``request``, over all attempts that it takes."""
+    """The reply to ``request``, over all the attempts it takes."""
 
     __slots__ = (
         "_accumulate",
@@ -52,7 +52,7 @@ class ReplyReader:
     ) -> None:
         self.accumulator = accumulate()
         self.result: Result = None
-        """What has become of the attempt that `read` has come to the end of."""
+        """What became of the attempt, once `read` has returned None."""
         self._accumulate = accumulate
         self._attempt = attempt
         self._options = options
@@ -65,14 +65,14 @@ class ReplyReader:
         self._stopwatch = Stopwatch(attempt.started)
 
     def fill(self, telemetry: Telemetry) -> None:
-        """Write what was measured into ``telemetry``."""
+        """Write the measurements into ``telemetry``."""
         if self._attempt.response is not None:
             self._stopwatch.fill(telemetry, self._options.clock())
         note_usage(telemetry, self.accumulator.usage)
         self._resumed_usage.fill(telemetry)
 
     def send(self, number: int, *, with_key: bool) -> Exception | None:
-        """Send the attempt with this ``number``; return what went wrong, or None with an answer to deliver."""
+        """Send attempt ``number``; return what went wrong, or None if there is a response to deliver."""
         attempt, resumption = self._attempt, self._resumption
         self._number = number
         if resumption is not None:
@@ -86,7 +86,7 @@ class ReplyReader:
         return failure
 
     def _send_rest(self, resumption: Resumption, *, with_key: bool) -> Exception | None:
-        """Ask for the rest of a reply that broke, after what has to be known for that."""
+        """Request the rest of a broken reply, after asking the server what must be known for that."""
         attempt = self._attempt
         while (question := resumption.question()) is not None:
             failure = attempt.send(question, with_key=with_key)
@@ -106,7 +106,7 @@ class ReplyReader:
         return failure
 
     def read(self, mode: Mode) -> Iterable[Item] | None:
-        """Return what the next read of the stream brings; None when that has ended or failed: see `result`."""
+        """Return the items of the stream's next read, None if the stream has ended or failed: see `result`."""
         decoder, attempt = self.decoder, self._attempt
         self.result = None
         try:
@@ -119,7 +119,7 @@ class ReplyReader:
                 except http_errors() as error:
                     if not self.accumulator.complete:
                         raise stream_failure(error, attempt.secrets) from error
-                    data = None  # all was said; only the usage report is lost
+                    data = None  # the reply is complete; only the usage report is lost
                 if data is None:
                     return decoder.end(mode)
                 now = self._options.clock()
@@ -142,7 +142,7 @@ class ReplyReader:
         return None
 
     def _broken(self, error: APIError) -> Broken:
-        """Prepare to go on with the reply that ``error`` has broken; raise it where that must not be."""
+        """Prepare to resume the reply that ``error`` broke. Raises an error if that isn't allowed."""
         request, accumulator = self._request, self.accumulator
         if request.resume == "never" or not isinstance(error, StreamInterrupted):
             raise error
@@ -162,11 +162,11 @@ class ReplyReader:
             pieces=accumulator.pieces,
             number=self._number,
         )
-        self.decoder = StreamDecoder(accumulator)  # nothing of the rest has been shown
+        self.decoder = StreamDecoder(accumulator)  # nothing of the continuation has been shown
         return Broken(error, came=resumption.at - before)
 
     def as_raised(self, error: HomingError) -> Exception:
-        """Return the error as the caller shall see it: a resume that fails is their interruption."""
+        """Return the error to raise: to the caller, a failed resume is still the interruption."""
         if self._resumption is None or self.decoder.shown:
             return error
         return failed_to_resume(self._resumption.broken, error)

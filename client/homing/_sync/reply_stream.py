@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/reply_stream.py by scripts/unasync.py: edit that file, not this one.
-"""A turn as its caller sees it: a stream of one reply, or of several one after the other."""
+"""A turn as its caller sees it: a stream of one reply, or of several in a row."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ P = TypeVar("P")
 
 
 class ReplyStream(ItemStream[StreamEvent], Generic[P]):
-    """The reply to one turn, as it comes. A context manager, and an iterator over typed events.
+    """The reply to one turn, as a stream: a context manager and an iterator over typed events.
 
-    Nothing is sent before the first item is asked for. Leaving the ``with`` block early,
-    `close` and `cancel` stop the engine; what had come by then is kept in the history, marked
-    as interrupted. `reply` reads to the end. The turn is saved before the last event is handed out.
+    Nothing is sent until the first item is requested. Leaving the ``with`` block early, `close`
+    and `cancel` stop the engine; the history keeps what was received until then, marked as
+    interrupted. `reply` reads to the end. The turn is saved before the last event is handed out.
     """
 
     _mode: Mode = "events"
-    _begun = False  # also where the constructor has failed: `__del__` looks at it
+    _begun = False  # also when the constructor failed: `__del__` reads it
     _settled = False
     _claim: TurnClaim | None = None
     _reader = 0
@@ -64,18 +64,18 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         self._params = params
         self._shows = shows
         self._stopped = False
-        self._reading = threading.Lock()  # held while somebody waits for the next item; nobody blocks on it
+        self._reading = threading.Lock()  # held while fetching the next item; never acquired with blocking
         self._failure: Exception | None = None
-        # What cannot be sent is refused here. The prompt is made when the turn has the floor.
+        # Encoding refuses messages that can't be sent. The prompt is built once the turn holds its lock.
         said = [encode_message(message) for message in pending_turn.new or ()]
         super().__init__(self._exchange_of(conversation._request(params, said)))
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        if self._begun and not self._ended:  # it has the turn lock and has sent nothing
+        if self._begun and not self._ended:  # it holds the turn lock but has sent nothing
             self._ended = self._left_behind = True
         self._begun = False
-        self._reading = threading.Lock()  # a thread of the parent may be reading
+        self._reading = threading.Lock()  # a thread of the parent may hold the old one
 
     @property
     def text(self) -> Iterator[str]:
@@ -83,7 +83,12 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         return TextIterator(self)
 
     def reply(self) -> Reply[P]:
-        """Read to the end, and return the reply. A stopped stream's holds what had come."""
+        """Read to the end and return the reply. A stopped stream's reply holds what was received until then.
+
+        Raises:
+            HomingError: The stream was closed before its turn began, or has already failed. Also any error of
+                `Conversation.send`.
+        """
         while self._more("text"):
             self._items = iter(())
         if self._turn.reply is None:
@@ -91,8 +96,8 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         return self._turn.reply
 
     def cancel(self) -> None:
-        """End the call at once, from any thread or task. What had come stays readable."""
-        self._stopped = True  # first: the exchange may be about to be replaced
+        """End the turn immediately, from any thread or task. Content received so far stays readable."""
+        self._stopped = True  # first: the call may be about to be replaced
         super().cancel()
         if self._claim is not None:
             self._claim.wake_event.set()
@@ -100,13 +105,14 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
 
     @property
     def being_read(self) -> bool:
-        """Whether somebody is waiting for the next item right now."""
+        """Whether a task or thread is waiting for the next item right now."""
         return self._reading.locked()
 
     def interrupt(self, patience: Callable[[float], float]) -> None:
-        """Stop the turn and let what had come enter the history; whoever reads it finds it ended.
+        """Stop the turn and record what was received. The stream's reader finds it ended.
 
-        ``patience`` shortens a wait to what the caller may still wait, and raises when that is nothing.
+        Args:
+            patience: Shortens a wait to the time that the caller has left, and raises if none is left.
         """
         if self._ended and (self._settled or not self._begun):
             return
@@ -114,8 +120,8 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         try:
             self.cancel()
             if self._reading.locked() and is_this_thread(self._reader):
-                return  # a signal handler has come in the middle of the reader's step, which ends now
-            held = True  # an interrupt may come right behind the call that takes it
+                return  # a signal handler called this in the middle of the reader's step, which ends now
+            held = True  # an interrupt may arrive right after the call that acquires it
             while not (held := self._reading.acquire(False)):
                 self._wait_for_reader(patience)
             if self._ended:
@@ -125,7 +131,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         except HomingError:
             raise
         except BaseException as error:
-            if held or not self._reading.locked():  # else the reader sees to it
+            if held or not self._reading.locked():  # otherwise the reader does this
                 self._end_turn(error)
             raise
         finally:
@@ -133,15 +139,18 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
                 self._stop_reading()
 
     def close(self) -> None:
-        """End the turn at once if it still runs, free its connection, and let what had come enter the history.
+        """End the turn immediately if it is still running, free its connection, and record what was received.
 
-        From any task or thread: whoever reads the stream finds it ended.
+        May be called from any task or thread: the stream's reader finds it ended.
+
+        Raises:
+            HomingError: The stopped turn could not be saved.
         """
         self.interrupt(lambda wait: wait)
 
 
     def _more(self, mode: Mode) -> bool:
-        held = True  # an interrupt may come right behind the call that takes it
+        held = True  # an interrupt may arrive right after the call that acquires it
         try:
             while not (held := self._reading.acquire(False)):
                 self._wait_for_reader(lambda wait: wait)
@@ -167,7 +176,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
             return True
         except HomingError:
             raise
-        except Aborted:  # while it waited for the turn before
+        except Aborted:  # while waiting for the previous turn
             self._ended = True
             return False
         except BaseException as error:
@@ -180,18 +189,18 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
     def _stop_reading(self) -> None:
         try:
             self._reading.release()
-        except RuntimeError as error:  # an interrupt came before it was taken
+        except RuntimeError as error:  # an interrupt arrived before it was acquired
             raise_interrupt(error)
         if self._waiting is not None:
             self._waiting.set()
 
     def _wait_for_reader(self, patience: Callable[[float], float]) -> None:
-        """Wait until whoever reads this stream may have stopped. Rare: two read one stream, or one ends it."""
+        """Wait until the current reader may have stopped. Rare: two callers read the stream, or one closes it."""
         wake_event = self._waiting = self._waiting or WakeEvent()
         wake_event.wait(patience(LOOK_AGAIN))
 
     def _end_turn(self, error: BaseException) -> None:
-        """An interrupt has ended the turn, wherever it came: free the connection and settle."""
+        """End the turn after an interrupt, wherever it arrived: free the connection and settle."""
         if self._begun and not self._settled:
             self._end(error)
 
@@ -206,7 +215,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
     # -- its requests --------------------------------------------------------------------------
 
     def _advance(self, mode: Mode) -> Iterable[Item] | None:
-        """Go on until something comes, of a reply or between two of them; None when the turn has ended."""
+        """Continue until something arrives, within a reply or between two. Returns None when the turn has ended."""
         try:
             batch = self._call.next_batch(mode)
             if batch is None and not self._at_answer():
@@ -227,14 +236,14 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         return batch
 
     def _at_answer(self) -> bool:
-        """Whether nothing follows the reply of this exchange, which has come to its end."""
+        """Return whether the turn ends with the reply of this call, which has ended."""
         return self._stopped or self._turn.rounds.is_answer(self._call.reader.accumulator)
 
     def _finish_first(self, items: list[Item], mode: Mode) -> bool:
-        """Let the turn enter before its last ``items`` are handed out; return whether there are any."""
+        """If the turn ends here, record it before its last ``items`` are handed out. Returns what `_more` returns."""
         if not self._at_answer():
             if items and isinstance(items[-1], Finished):
-                items.pop()  # the turn's last event, not the reply's
+                items.pop()  # this event ends the turn, not each of its replies
             self._items = iter(items)
             return True
         try:
@@ -244,39 +253,39 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
             items = [item for item in items if not isinstance(item, Finished)]
             if not items:
                 raise
-            self._failure = error  # raised in place of the last event, behind the text that came with it
+            self._failure = error  # raised in place of the last event, after the text that came with it
         self._items = iter(items)
         return bool(items)
 
     def _begin(self) -> None:
-        """Take the turn lock, and make the prompt of the newest state."""
+        """Acquire the turn lock, and build the prompt from the latest state."""
         turn, conversation = self._turn, self._turn.conversation
         claim = self._claim = TurnClaim(self)
         try:
             if turn.begin(claim, self._call.budget, lambda: self._stopped):
-                # Settings have come, and the request is another.
+                # Stored settings were loaded, so the request may differ.
                 self._ask(conversation._request(self._params, ()), self._call.budget.ends_at)
             self._call.request.messages = turn.place.prompt()
             self._call.request.key = conversation.affinity_key
             self._call.placing.placed = conversation.affinity_key != conversation._fresh
             self._begun = True
         except BaseException:
-            claim.released = True  # first, and by itself: nothing can come in between
+            claim.released = True  # first: one store, which no interrupt can split
             self._begun = False
             conversation._turn_lock.release(claim)
             raise
 
     def _ask_again(self, params: Mapping[str, Any], ends_at: float | None) -> None:
-        """Ask with the turn's new prompt, the same settings but for ``params``, and the same affinity key."""
+        """Request again: the turn's new prompt, the same affinity key, and the same settings except ``params``."""
         request, prompt = self._call.request, self._turn.place.prompt()
         self._ask(replace(request, messages=prompt, params={**(request.params or {}), **params}), ends_at)
 
     def _ask(self, request: Request, ends_at: float | None) -> None:
-        """Begin another exchange: the only place where the one there was is replaced."""
+        """Begin another call. This is the only place that replaces the current one."""
         self._call = self._exchange_of(request)
         if ends_at is not None:
             self._call.end_at(ends_at)
-        if self._stopped:  # looked at last: `cancel` stops the one that it finds
+        if self._stopped:  # checked last: `cancel` stops the call that it finds
             self._call.stop()
 
     def _exchange_of(self, request: Request) -> Call:
@@ -293,25 +302,25 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
                 self._conclude(error)
             except HomingError:
                 raise
-            except BaseException:  # once more: the interrupt may have come before anything was done
+            except BaseException:  # again: the interrupt may have arrived before anything was done
                 with contextlib.suppress(HomingError):
                     self._conclude(error)
                 raise
         finally:
             claim = self._claim
             assert claim is not None, "a turn that has begun has its claim"
-            claim.released = True  # first, and by itself: nothing can come in between
+            claim.released = True  # first: one store, which no interrupt can split
             self._settled = True
             self._turn.conversation._turn_lock.release(claim)
 
     def _conclude(self, error: BaseException | None) -> None:
-        """Let the turn enter the history, unless ``error`` is a failure of it."""
+        """Record the turn, unless ``error`` means that it failed."""
         if isinstance(error, HomingError):
             self._turn.explain(error)
         elif error is None:
             self._turn.record(self._call)
         elif self._shows and (not isinstance(error, Exception) or self._call.reader.accumulator.started):
-            # The task was cancelled, or a signal handler has raised: the reader has left, and has seen what had come.
+            # The task was cancelled, or a signal handler raised: the reader has left, but has seen what had arrived.
             self._call.stop()
             try:
                 self._turn.record(self._call)
@@ -323,7 +332,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         conversation = self._turn.conversation
         claim = TurnClaim()
         try:
-            if conversation._turn_lock.try_acquire(claim):  # else whoever has it has seen to this
+            if conversation._turn_lock.try_acquire(claim):  # otherwise the lock's holder does this
                 conversation._record_dropped()
         finally:
             claim.released = True
@@ -332,8 +341,8 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
     def __del__(self) -> None:
         try:
             if self._begun and not self._ended:
-                # Dropped without being closed: the turn is over. What had come is recorded by whoever comes next,
-                # with the lock: a finalizer runs anywhere, and is no place to wait, or to call anybody.
+                # Dropped without being closed: the turn is over. The lock's next holder records what had arrived.
+                # A finalizer may run at any point of any thread, so it must not wait or call the user's code.
                 self._ended = self._settled = True
                 self._turn.conversation._turn_lock.dropped.append(self)
                 self._call.finalize(self)
@@ -341,7 +350,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
                 super().__del__()
         finally:
             if self._claim is not None:
-                self._claim.released = True  # last: what was dropped comes before the next turn
+                self._claim.released = True  # last: the dropped turn must be recorded before the next one
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -351,21 +360,25 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
         except HomingError as failure:
             if error is None:
                 raise
-            logger.warning("a stopped turn could not be saved: %s", failure)  # the caller's own error goes first
+            logger.warning("a stopped turn could not be saved: %s", failure)  # the caller's own error takes precedence
 
 
 class RunStream(ReplyStream[None]):
-    """A run with tools, as it happens: the events of each reply, and of each call in between.
+    """A run with tools, as a stream: the events of each reply, and of each call in between.
 
-    A context manager and an iterator, like the stream of a single reply, and ``.text`` iterates over the
-    text of all rounds. The run is one turn: it enters the history when the model has answered. Stopped
-    early it is kept, marked as interrupted, with the calls that had a result. The calls of a round start
-    together; their results are handed out when all have ended, in the order of the calls. Coroutines among
-    the tools are cancelled when the run is; a function on a thread runs on, and its result is dropped.
+    A context manager and an iterator, like the stream of a single reply. ``text`` iterates over the text
+    of all rounds. The run is one turn: it enters the history when the model has answered. If stopped early,
+    it is kept, marked as interrupted, with the calls that had a result. The calls of a round start together;
+    once all have ended, their results are handed out in the order of the calls. When the run is cancelled,
+    so are tools that are coroutines. A function on a thread keeps running, and its result is dropped.
     """
 
     def reply(self) -> RunReply:
-        """Go through the run to its end, and return what it came to."""
+        """Read to the end of the run and return its reply.
+
+        Raises:
+            HomingError: As for `ReplyStream.reply`, or any error of `Conversation.run`.
+        """
         reply = super().reply()
         assert isinstance(reply, RunReply)
         return reply
