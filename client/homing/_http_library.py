@@ -1,6 +1,6 @@
-"""The HTTP library of a user's client: httpx, or httpx2, its successor, with the same names in another package.
+"""The HTTP library of a user's client: httpx, or its successor httpx2, which has the same names in another package.
 
-httpx2 is never imported here. Whoever has an object of its classes has imported it.
+httpx2 is never imported here. A caller that has an instance of its classes has already imported it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ from .errors import ConfigurationError
 
 
 def library_of(value: object) -> Any:
-    """Return the library whose class ``value`` is an instance of: httpx2, or httpx for everything else."""
+    """Return the library that the class of ``value`` comes from: httpx2, or httpx for everything else."""
     packages = {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
     return _httpx2() if "httpx2" in packages else httpx
 
 
 def http_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return what either library raises, and ``others``: for ``except``."""
+    """Return the exceptions that either library raises, plus ``others``, for use in ``except``."""
     return (*others, *_classes("HTTPError", "InvalidURL", "StreamError"))
 
 
 def read_timeouts(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return what either library raises when a read takes too long, and ``others``."""
+    """Return the exceptions that either library raises when a read times out, plus ``others``."""
     return (*others, *_classes("ReadTimeout"))
 
 
 def check_client(http_client: object, kind: type[Any]) -> None:
-    """Raise `ConfigurationError` for an ``http_client`` of another class than ``kind``, which is httpx's, or its
-    namesake in httpx2."""
+    """Raise `ConfigurationError` unless ``http_client`` is a ``kind``, a class of httpx, or its namesake in httpx2."""
     name = kind.__name__
     if not isinstance(http_client, (kind, getattr(library_of(http_client), name))):
         given = type(http_client)
@@ -46,6 +45,6 @@ def _httpx2() -> Any:
 
 
 def _classes(*names: str) -> tuple[type[Exception], ...]:
-    # Another thread may be importing httpx2 just now. What it lacks then, nobody can have raised.
+    # Another thread may be importing httpx2 right now. Nothing can have raised a class that it still lacks.
     found = (getattr(library, name, None) for library in (httpx, _httpx2()) for name in names)
     return tuple(kind for kind in found if kind is not None)

@@ -1,10 +1,10 @@
-"""Heads of HTTP/1.1 messages, as far as speed needs them.
+"""Heads of HTTP/1.1 messages, where speed requires it.
 
-h11 decides what a message means, and takes some 130 µs of a request's time: with it, a request would cost more
-than a quarter of what openai's client takes. Nearly all heads between a client and its own server are of the
-plainest kind. Those are written and read here; for any other the answer is None, and h11 has to judge.
-Whatever is accepted here, h11 accepts too and reads in the same way, which the tests check on
-generated heads. (RFC 9112, RFC 9110 section 5.)
+h11 decides what a message means, but takes some 130 µs per request: with it, a request would cost more than a
+quarter of what openai's client takes. Nearly all heads between a client and its own server are of the plainest
+kind. These are written and read here. For any other, the functions return None and leave it to h11. h11
+accepts every head that is accepted here and reads it the same way, which the tests check on generated heads.
+(RFC 9112, RFC 9110 section 5.)
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Final, NamedTuple
 Headers = Sequence[tuple[bytes, bytes]]
 
 HEAD_LIMIT: Final = 100 * 1024
-"""Bytes of a head, or of a chunk's header, after which h11 refuses it; httpcore's figure."""
+"""Bytes above which h11 refuses a head or a chunk header; httpcore's value."""
 
 MAX_HEADS: Final = 1000
-"""Heads of one answer, interim ones (1xx) included: who says every second that a request is being worked on
-has a quarter of an hour. Nothing else would end them."""
+"""Maximum number of heads of one response, including interim ones (1xx). A server that sends one per second to
+report progress has a quarter of an hour. Nothing else limits them."""
 
 CHUNKED: Final = -1
 BY_H11: Final = -2
-"""Ways in which a body is framed, other than by its length: in chunks, or as h11 reads it."""
+"""How a body is framed if not by its length: in chunks, or as h11 reads it."""
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# Printable ASCII; neither blanks at the ends, which h11 strips, nor the bytes that it lets pass grudgingly.
+# Printable ASCII, without blanks at the ends, which h11 strips, and without the other bytes that it tolerates.
 _VALUE: Final = rb"(?:[!-~](?:[ \t!-~]*[!-~])?)?"
-# Not HEAD and CONNECT, whose answers are framed in ways of their own.
+# Not HEAD and CONNECT, whose responses are framed differently.
 _REQUEST: Final = re.compile(
     rb"(?:GET|POST|PUT|PATCH|DELETE) [!-~]+ HTTP/1\.1\r\n(?:%b: %b\r\n)+\r\n" % (_TOKEN, _VALUE)
 )
@@ -39,26 +39,26 @@ _ANSWER: Final = re.compile(
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 _NOT_PLAIN: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"})
-"""In a request: they change how one of the two goes on."""
+"""Request headers that change what the client or the server does next."""
 
 
 class ResponseHead(NamedTuple):
-    """An answer's head. ``framing`` is the body's length, `CHUNKED` or `BY_H11`."""
+    """A response head. ``framing`` is the body's length, `CHUNKED` or `BY_H11`."""
 
     status: int
     reason: bytes
     headers: Headers
     framing: int
     keeps: bool
-    """Whether the server keeps the connection, of a plain one."""
+    """Whether the server keeps the connection open. Only meaningful for a plain response."""
     version: bytes = b"1.1"
 
 
 def plain_request(method: str, target: bytes, headers: Headers, length: int) -> bytes | None:
-    """Return the head of a request with a body of ``length`` bytes, None if it is not of the plain kind."""
+    """Return the head of a request with a body of ``length`` bytes, or None if it isn't plain."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target, lines)
-    # Counted too: a name or value that holds an end of line would look like two headers.
+    # The lines are counted too: a name or value that contains a line end would look like two headers.
     if not _REQUEST.fullmatch(head) or head.count(b"\r\n") != len(headers) + 2:
         return None
     hosts = lengths = 0
@@ -76,12 +76,12 @@ def plain_request(method: str, target: bytes, headers: Headers, length: int) -> 
 
 
 def plain_response(head: bytes) -> ResponseHead | None:
-    """Read an answer's whole head, None if it is not of the plain kind."""
+    """Read a whole response head. Return None if it isn't plain."""
     found = _ANSWER.fullmatch(head)
     if found is None:
         return None
     status = int(found[1])
-    if status in (204, 304):  # no body, whatever the headers say
+    if status in (204, 304):  # these have no body, whatever the headers claim
         return None
     headers: list[tuple[bytes, bytes]] = []
     framing: int | None = None
@@ -96,7 +96,7 @@ def plain_response(head: bytes) -> ResponseHead | None:
                 return None
             framing = int(value)
         elif name == b"transfer-encoding":
-            if framing is not None or value != b"chunked":  # h11 writes it small where it is not
+            if framing is not None or value != b"chunked":  # h11 lower-cases any other spelling
                 return None
             framing = CHUNKED
         elif name == b"connection":
@@ -104,6 +104,6 @@ def plain_response(head: bytes) -> ResponseHead | None:
                 keeps = False
             elif value.lower() != b"keep-alive":
                 return None
-    if framing is None:  # until the connection closes
+    if framing is None:  # the body ends when the connection closes
         return None
     return ResponseHead(status, found[2] or b"", headers, framing, keeps)

@@ -1,1 +1,1 @@
-"""The transport for tasks, written by hand. The one for threads is generated from it."""
+"""The async transport, written by hand. The one for threads is generated from it."""

@@ -1,4 +1,4 @@
-"""The body of an answer, and what becomes of its connection."""
+"""A response body, and what happens to its connection."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .connection import AsyncConnection
 from .network import AsyncBodyStream, body_stream_of, breathe
 
 IN_A_ROW = 64
-"""Pieces after which other tasks get a turn. One read may bring ten thousand, and none of them waits; packed
-ones are a megabyte each."""
+"""Pieces after which other tasks get a turn. One read may bring ten thousand pieces, and returning them never
+blocks. Decompressed pieces may hold a megabyte each."""
 
 
 class AsyncBody(AsyncBodyStream):
-    """The body of an answer: an httpx stream, and `read` for whoever wants no more than the bytes.
+    """A response body: an httpx stream, plus `read` for callers that only want the bytes.
 
-    Each piece is what one read of the socket brought. Closing it before its end closes the
-    connection, so that the engine stops; a body that has been read to its end, or of which
-    the last chunk has arrived, leaves the connection to the next request.
+    Each piece is what one read of the socket returned. Closing the body early closes the
+    connection, so that the engine stops. If the body was read to its end, or its last chunk
+    has arrived, the next request can reuse the connection.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class AsyncBody(AsyncBodyStream):
         release: Callable[[AsyncConnection], None],
         dropped: deque[AsyncConnection],
     ) -> None:
-        """``release`` takes the connection back; ``dropped`` takes it if this is collected instead of closed."""
+        """``release`` takes the connection back; ``dropped`` receives it if this is garbage-collected, not closed."""
         self._connection = connection
         self._wire = connection.wire
         self._release = release
@@ -48,13 +48,13 @@ class AsyncBody(AsyncBodyStream):
         self._in_a_row = 0
         self._keeps = head.keeps
         self._length = self._left = head.framing
-        """Bytes of the body that have not come, below 0 where their number is not known."""
+        """Bytes of the body that have not arrived yet; negative if unknown."""
         self._chunks = ChunkedDecoder() if head.framing == CHUNKED else None
 
     async def read(self) -> bytes:
-        """Return the next piece, ``b""`` at the end.
+        """Return the next piece, or ``b""`` at the end.
 
-        Raises httpx's transport errors; `httpx.ReadTimeout` also at the call's deadline.
+        Raises httpx's transport errors, including `httpx.ReadTimeout` at the call's deadline.
         """
         if self._closed:
             raise httpx.StreamClosed
@@ -65,7 +65,7 @@ class AsyncBody(AsyncBodyStream):
             if chunks is not None:
                 wire = self._wire
                 while chunks.rest is None:
-                    # What `receive` does, without a coroutine more for each token.
+                    # Does what `receive` does, but saves a coroutine per token.
                     data = wire.take() or await wire.socket.recv(wire.allowance())
                     payload = chunks.feed(data)
                     if payload:
@@ -86,7 +86,7 @@ class AsyncBody(AsyncBodyStream):
             raise translated from error
 
     def finalize(self) -> None:
-        """End the connection of a body that nobody will read on. For finalizers: in any thread, takes no lock."""
+        """End the connection of an abandoned body. For finalizers: works in any thread and takes no lock."""
         if not self._closed:
             self._closed = True
             self._connection.finalize()
@@ -106,7 +106,7 @@ class AsyncBody(AsyncBodyStream):
         return piece
 
     async def aclose(self) -> None:
-        """Give the connection back if the body is complete, else close it. Once; again does nothing."""
+        """Return the connection to the pool if the body is complete, else close it. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -133,7 +133,7 @@ class AsyncBody(AsyncBodyStream):
         return data
 
     def _end_chunks(self, chunks: ChunkedDecoder) -> None:
-        """End the body with its plain chunks, as nearly all do, or leave what remains of it to h11."""
+        """End the body after its plain chunks, where nearly all end, or leave the rest of it to h11."""
         if chunks.fault is not None:
             raise httpcore.RemoteProtocolError(chunks.fault)
         self._chunks = None
@@ -144,7 +144,7 @@ class AsyncBody(AsyncBodyStream):
 
 
 class AsyncSlices:
-    """A packed body in slices so short that what each unpacks to is bounded."""
+    """A compressed body, in slices short enough to bound what each decompresses to."""
 
     def __init__(self, stream: AsyncBodyStream, encodings: Sequence[str]) -> None:
         self._stream = stream
@@ -159,14 +159,14 @@ class AsyncSlices:
 
     async def __anext__(self) -> bytes:
         if not self._size:
-            self._size = slice_size(self._encodings)  # here it may raise httpx's error
+            self._size = slice_size(self._encodings)  # not in __init__, because it may raise httpx's error
         while self._at >= len(self._piece):
             self._piece, self._at = await self._pieces.__anext__(), 0
         begin, self._at = self._at, self._at + self._size
         return self._piece[begin : self._at]
 
     async def aclose(self) -> None:
-        """Close the body, and what is still open of reading it."""
+        """Close the body and its iterator."""
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
@@ -175,12 +175,12 @@ class AsyncSlices:
 
 @functools.cache
 def _slices(library: Any) -> Any:
-    """Return `AsyncSlices` as a class of streams that responses of ``library`` take."""
+    """Return `AsyncSlices` as a stream class that the responses of ``library`` accept."""
     return type("AsyncSlices", (AsyncSlices, body_stream_of(library)), {})
 
 
 class AsyncPieces:
-    """The body of an answer that another transport has brought, or one that has to be decoded: the same for reading."""
+    """A response body from another transport, or a compressed one. Read it like `AsyncBody`."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._in_a_row = 0
@@ -194,7 +194,7 @@ class AsyncPieces:
             self._pieces = response.aiter_bytes()
 
     async def read(self) -> bytes:
-        """Return the next piece, ``b""`` at the end. Raises `homing._http_library.http_errors`."""
+        """Return the next piece, or ``b""`` at the end. Raises `homing._http_library.http_errors`."""
         async for piece in self._pieces:
             self._in_a_row += 1
             if self._in_a_row % IN_A_ROW == 0:
@@ -204,7 +204,7 @@ class AsyncPieces:
         return b""
 
     async def aclose(self) -> None:
-        """Close what is still open of it: trio wants a generator closed by its user."""
+        """Close the iterator: under trio, whoever uses an async generator must close it."""
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()

@@ -1,6 +1,4 @@
-"""Sockets for tasks, on asyncio and on trio. Its twin for threads has the same names and is written
-by hand too.
-"""
+"""Sockets for async tasks, on asyncio and trio. The twin for threads has the same names and is also written by hand."""
 
 from __future__ import annotations
 
@@ -34,24 +32,24 @@ AsyncBodyStream = httpx.AsyncByteStream
 
 
 def body_stream_of(library: Any) -> type[AsyncBodyStream]:
-    """Return `AsyncBodyStream` of ``library``, httpx or httpx2: each takes its own only."""
+    """Return the `AsyncBodyStream` of ``library``, httpx or httpx2: each accepts only its own."""
     kind: type[AsyncBodyStream] = library.AsyncByteStream
     return kind
 
 
 breathe = anyio.lowlevel.checkpoint
-"""Lets other tasks run, where a flood would keep this one busy; cancellation strikes there."""
+"""Lets other tasks run when a flood of data would keep this one busy. A cancellation takes effect here."""
 
 
 class AsyncWaiter:
-    """Wakes one task, which waits once."""
+    """Wakes one task, which may wait only once."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
         self.set = on_this_run(self._event.set)
 
     async def wait(self, timeout: float | None) -> bool:
-        """Wait until set, and return whether it was in time."""
+        """Wait until set. Return False on timeout."""
         with anyio.move_on_after(timeout):
             await self._event.wait()
         return self._event.is_set()
@@ -66,9 +64,9 @@ async def connect(
     timeout: float | None,
     control: RequestControl,
 ) -> AsyncSocket:
-    """Open a connection, over whichever of the host's addresses answers first in their order.
+    """Open a connection to the first of the host's addresses, tried in order, that accepts one.
 
-    Raises `httpcore.ConnectTimeout`, `httpcore.ConnectError`, and `Aborted`.
+    Raises `httpcore.ConnectTimeout`, `httpcore.ConnectError` and `Aborted`.
     """
     opener = connect_asyncio if running_trio() is None else connect_trio
     with anyio.CancelScope() as scope:
@@ -77,7 +75,7 @@ async def connect(
             return await opener(host, port, ssl_context, server_hostname, timeout)
         except (TimeoutError, asyncio.TimeoutError) as error:
             raise httpcore.ConnectTimeout(str(error)) from error
-        except OSError as error:  # ssl.SSLError and socket.gaierror are
+        except OSError as error:  # includes ssl.SSLError and socket.gaierror
             raise httpcore.ConnectError(str(error)) from error
         finally:
             control.detach()

@@ -1,1 +1,1 @@
-"""Sockets for tasks: one interface, one module for each event loop library."""
+"""Sockets for async tasks: one interface, and a module for each event loop library."""

@@ -1,7 +1,7 @@
-"""Sockets for tasks of asyncio, uvloop included: a bare protocol.
+"""Sockets for asyncio tasks, including uvloop: a bare protocol.
 
-Through anyio's streams and time scopes a read costs several times as much. What has come wakes its reader
-at once, not in the loop's next round (see `Arrival`).
+A read through anyio's streams and cancel scopes costs several times as much. Arriving data wakes its reader
+at once, not in the loop's next iteration (see `Arrival`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from ..request_control import shutdown_socket
 from .base import AsyncSocket
 
 RECEIVE_LIMIT = 256 * 1024
-"""Bytes kept for a consumer that does not read, before the kernel is asked to hold the sender back."""
+"""Bytes to buffer for a consumer that doesn't read. Beyond that, reading pauses and the kernel holds back the
+sender."""
 
 EAGER_WAKEUP = os.environ.get("HOMING_EAGER_WAKEUP") != "0"
-"""Whether a reader goes on as soon as its bytes are there. Else it waits on an ordinary future, for a Python or an
-event loop that `Arrival` does not suit."""
+"""Whether a reader resumes as soon as its bytes arrive. If not, it waits on an ordinary future: for Python versions
+or event loops that don't work with `Arrival`."""
 
 
 async def connect(
@@ -53,7 +54,7 @@ async def connect(
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Iterable[Any]:
-    # The loop would send even an address to a thread.
+    # The loop would use a thread even for an IP address.
     return numeric(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
@@ -62,7 +63,7 @@ async def _connect_first(addresses: Iterable[Any], deadline: float) -> socket.so
     todo = list(addresses)
     failure: OSError = OSError("the name has no address")
     while todo:
-        # An address that never answers must leave time for the next: a dead IPv6 route is common.
+        # An unresponsive address must leave time for the next: dead IPv6 routes are common.
         share = (deadline - anyio.current_time()) / len(todo)
         family, kind, protocol, _, address = todo.pop(0)
         candidate = socket.socket(family, kind, protocol)
@@ -73,7 +74,7 @@ async def _connect_first(addresses: Iterable[Any], deadline: float) -> socket.so
             with anyio.fail_after(share):
                 await loop.sock_connect(candidate, address)
             return candidate
-        except OSError as error:  # TimeoutError is one
+        except OSError as error:  # includes TimeoutError
             candidate.close()
             failure = error
         except BaseException:
@@ -83,23 +84,23 @@ async def _connect_first(addresses: Iterable[Any], deadline: float) -> socket.so
 
 
 class Arrival(asyncio.Future[None]):
-    """What the one reader of a socket waits on.
+    """The future that a socket's only reader waits on.
 
-    asyncio has a task wait for the loop's next round when its future is done, and the loop asks the kernel
-    for news before each: for small pieces that costs as much as the read itself. When bytes come the loop
-    runs a callback and no task, so the reader's task can go on right there. Nothing private is needed for
-    that: a task hands the function that wakes it to `add_done_callback`, with its ``context``.
+    When a future is done, asyncio resumes the task in the loop's next iteration, and the loop polls the kernel
+    before each: for small pieces, that costs as much as the read itself. But bytes arrive in a callback of the
+    loop, while no task runs, so the reader's task can resume right there. This needs no private API: a task
+    passes its wake-up function to `add_done_callback`, along with its ``context``.
     """
 
     _wake: Callable[[Any], object] | None = None
     _context: contextvars.Context | None = None
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: contextvars.Context | None = None) -> None:
-        # Not `or`: an empty context is false, and is the task's all the same.
+        # Not `or`: an empty context is falsy, but may still be the task's.
         self._wake, self._context = fn, contextvars.copy_context() if context is None else context
 
     def come(self) -> None:
-        """Wake the reader now. Only for the loop's own callbacks, where no task runs."""
+        """Wake the reader now. Call this only from the loop's own callbacks, while no task runs."""
         if self.done():
             return
         super().set_result(None)
@@ -108,7 +109,7 @@ class Arrival(asyncio.Future[None]):
             return
         try:
             context.run(wake, self)
-        except RuntimeError:  # some other loop calls back while a task runs, which then has not been touched
+        except RuntimeError:  # another kind of loop, which calls back while a task runs; nothing has changed yet
             self._wake_soon()
 
     def set_result(self, result: None, /) -> None:
@@ -133,8 +134,8 @@ class Arrival(asyncio.Future[None]):
 class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     """The protocol of one asyncio connection.
 
-    Reads share one timer, re-armed only when it fires too early: a timer for each read costs
-    more than the read.
+    Reads share one timer, which is re-armed only if it fires too early: a timer for each read would
+    cost more than the read itself.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, raw: socket.socket) -> None:
@@ -157,11 +158,11 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._close_from_anywhere = on_this_run(self.close)
         self._close_soon = soon_on_this_run(self.close)
 
-    # What asyncio calls
+    # Called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        # A write is over when the kernel has everything. (0 would mean "always full" under TLS.)
+        # A write is done when the kernel has everything. (0 would mean "always full" under TLS.)
         self._transport.set_write_buffer_limits(high=1)
 
     def data_received(self, data: bytes) -> None:
@@ -196,7 +197,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         if writable is not None and not writable.done():
             writable.set_result(None)
 
-    # What the connection calls
+    # Called by the connection
 
     async def recv(self, timeout: float | None) -> bytes:
         parts = self._parts
@@ -252,9 +253,9 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
         self._parts.clear()
         self._wake_reader()
         self.resume_writing()
-        # asyncio's transports forget their loop when they are lost, and then fail to abort.
+        # asyncio's transports forget their loop when the connection is lost, and then fail to abort.
         if not self._lost.done() and not self._loop.is_closed():
-            # asyncio closes when the loop next runs; the engine should stop before, whatever blocks the loop.
+            # asyncio closes in the loop's next iteration. The engine should stop now, even if the loop is blocked.
             with contextlib.suppress(OSError):
                 self._raw.shutdown(socket.SHUT_RDWR)
             self._transport.abort()
@@ -269,7 +270,7 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
     def finalize(self) -> None:
         if self._dropped:
             return
-        shutdown_socket(self._raw)  # the engine stops at once, whatever blocks the loop
+        shutdown_socket(self._raw)  # stops the engine at once, even if the loop is blocked
         self._close_soon()
 
     def is_readable(self) -> bool:
@@ -298,6 +299,6 @@ class AsyncioSocket(asyncio.Protocol, AsyncSocket):
             self._arm(self._deadline)
 
     def _wake_reader(self) -> None:
-        """Let the reader go on in the loop's next round."""
+        """Resume the reader in the loop's next iteration."""
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)

@@ -1,6 +1,6 @@
-"""What a socket for tasks can do, and where it lives.
+"""The interface of sockets for async tasks.
 
-Errors are httpcore's, so that its HTTP/1.1 connection treats them as its own.
+Errors are httpcore's, which the transport translates into httpx's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ...core.process.fork import renew_after_fork
 
 
 class AsyncSocket(ABC):
-    """A connected byte stream, TLS included. Timeouts in seconds, None for no limit."""
+    """A connected byte stream, including TLS. Timeouts are in seconds, None for no limit."""
 
     def __init__(self) -> None:
         renew_after_fork(self)
@@ -22,42 +22,42 @@ class AsyncSocket(ABC):
 
     @abstractmethod
     async def recv(self, timeout: float | None) -> bytes:
-        """Return what has come, waiting for it if nothing has; ``b""`` at the end of the connection.
+        """Return what has arrived, waiting for data if necessary; ``b""`` at the end of the connection.
 
-        Raises `httpcore.ReadTimeout`, `httpcore.ReadError`.
+        Raises `httpcore.ReadTimeout` and `httpcore.ReadError`.
         """
 
     @abstractmethod
     async def send(self, data: bytes, timeout: float | None) -> None:
-        """Hand ``data`` to the network. Raises `httpcore.WriteTimeout`, `httpcore.WriteError`."""
+        """Hand ``data`` to the network. Raises `httpcore.WriteTimeout` and `httpcore.WriteError`."""
 
     @abstractmethod
     def abort(self) -> None:
-        """End the connection, and with it whatever blocks on it. From any thread."""
+        """End the connection and wake whatever blocks on it. Any thread may call this."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close at once, with no word to the other side."""
+        """Close at once, without notifying the peer."""
 
     @abstractmethod
     async def closed(self) -> None:
-        """Wait until the file descriptor is free, after `close`."""
+        """Wait until the file descriptor is free after `close`."""
 
     @abstractmethod
     def drop(self) -> None:
-        """Free the file descriptor of a connection whose event loop is no more, or another process's.
+        """Free the file descriptor of a connection whose event loop has ended or which belongs to another process.
 
-        Touches nothing but the descriptor: after a fork the loop and its selector are the parent's too.
+        Touches only the descriptor: after a fork, the loop and its selector are shared with the parent.
         """
 
     @abstractmethod
     def finalize(self) -> None:
-        """End the connection that nobody refers to any more. For finalizers: in any thread, takes no lock."""
+        """End a connection that is no longer referenced. For finalizers: works in any thread and takes no lock."""
 
     @abstractmethod
     def is_readable(self) -> bool:
-        """Tell whether `recv` would return at once. On an idle connection that means: it is of no use."""
+        """Return whether `recv` would return at once. If so, an idle connection is unusable."""
 
     @abstractmethod
     def get_extra_info(self, info: str) -> Any:
-        """As in httpcore: ``socket``, ``ssl_object``, ``client_addr``, ``server_addr``, ``is_readable``."""
+        """Return ``socket``, ``ssl_object``, ``client_addr``, ``server_addr`` or ``is_readable``, as in httpcore."""

@@ -1,4 +1,4 @@
-"""Sockets for tasks of trio: httpcore's own stream."""
+"""Sockets for trio tasks, on httpcore's own stream."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def connect(
 
 
 def _reason(error: BaseException) -> str:
-    """Return what is wrong: trio's own error is mute, OpenSSL's behind it is not."""
+    """Return what went wrong: trio's own error has no message, but OpenSSL's, its cause, does."""
     while not str(error) and error.__cause__ is not None:
         error = error.__cause__
     return str(error)
@@ -66,10 +66,10 @@ class TrioSocket(AsyncSocket):
         self._raw.close()
 
     async def closed(self) -> None:
-        """trio's close is immediate."""
+        """Return at once: trio closes immediately."""
 
     def drop(self) -> None:
-        descriptor = self._raw.detach()  # its close would tell trio
+        descriptor = self._raw.detach()  # its close() would notify trio
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -1,1 +1,1 @@
-"""The transport for threads, generated from the one for tasks."""
+"""The transport for threads, generated from the async one."""

@@ -1,5 +1,5 @@
 # Generated from client/homing/_http/_async/connection.py by scripts/unasync.py: edit that file, not this one.
-"""One HTTP/1.1 connection, and the exchanges on it."""
+"""One HTTP/1.1 connection and its exchanges."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .network import Socket, breathe
 
 
 class Wire(httpcore.NetworkStream):
-    """The socket under the eyes of a `RequestControl`, with what was read from it too early.
+    """A socket, supervised by a `RequestControl`, and the bytes that were read from it too early.
 
-    Users find it in ``response.extensions["network_stream"]``.
+    It is the ``response.extensions["network_stream"]`` that users see.
     """
 
     def __init__(self, socket: Socket) -> None:
@@ -31,30 +31,30 @@ class Wire(httpcore.NetworkStream):
         self._read_timeout: float | None = None
 
     def begin(self, control: RequestControl, read_timeout: float | None) -> None:
-        """Start an exchange. Raises `Aborted` when its call has been already."""
+        """Start an exchange. Raises `Aborted` if its call has already been aborted."""
         self._read_timeout = read_timeout
         self.control = control
         control.restart()
         control.attach(self.socket.abort)
 
     def unread(self, data: bytes) -> None:
-        """Put ``data`` back, to be read first."""
+        """Put ``data`` back, so that it is read first."""
         self._unread = data + self._unread
 
     def take(self) -> bytes:
-        """Return what has been put back, if anything."""
+        """Return what was put back, if anything."""
         data, self._unread = self._unread, b""
         return data
 
     def allowance(self) -> float | None:
-        """Return the seconds that a read may block. Raises `Aborted` after the call has been."""
+        """Return the seconds that a read may block. Raises `Aborted` once the call has been aborted."""
         control = self.control
         if control.aborted:
             raise Aborted
         return control.allowance(self._read_timeout)
 
     def receive(self) -> bytes:
-        """Return what the socket has, waiting for it if it has nothing; ``b""`` at its end."""
+        """Return the bytes that the socket has, waiting for some if necessary; ``b""`` at its end."""
         if self._unread:
             return self.take()
         try:
@@ -68,7 +68,7 @@ class Wire(httpcore.NetworkStream):
         return data
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As `receive`, no more than ``max_bytes``."""
+        """Do what `receive` does, but return at most ``max_bytes``."""
         data = self.receive()
         self.unread(data[max_bytes:])
         return data[:max_bytes]
@@ -91,31 +91,31 @@ class Wire(httpcore.NetworkStream):
         self.socket.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """As httpcore's own streams."""
+        """Return what httpcore's own streams return."""
         return self.socket.get_extra_info(info)
 
 
 class Connection:
     """One connection to one origin. ``served`` counts the exchanges that have begun on it.
 
-    A plain request and its plain answer pass h11 by. As soon as anything is not plain, h11 is told what
-    has been sent and received, and judges from there.
+    A plain request with a plain response bypasses h11. As soon as anything isn't plain, h11 gets what
+    has been sent and received so far, and takes over.
     """
 
     def __init__(self, socket: Socket) -> None:
         self.wire = Wire(socket)
         self.served = 0
         self._http: h11.Connection | None = None
-        """The exchange as h11 sees it, if it has been told."""
+        """h11's view of the exchange, if it has taken over."""
         self._told: tuple[httpx.Request, bytes, bytes] | None = None
-        """What it would be told: request, body, and the answer's head."""
+        """What h11 would need to take over: the request, its body, and the response head."""
         self._late = False
         self._reusable = False
 
     def send(
         self, request: httpx.Request, content: bytes | None, control: RequestControl, read_timeout: float | None
     ) -> ResponseHead:
-        """Send ``request``, whose body is ``content`` if that is bytes; return the head of its answer."""
+        """Send ``request`` and return the response head. ``content`` is its body, or None if it must be streamed."""
         self.served += 1
         self._http, self._late, self._reusable = None, False, False
         self.wire.begin(control, read_timeout)
@@ -123,7 +123,7 @@ class Connection:
             self._send(request, content)
             control.sent_at = control.clock()
         except httpcore.WriteError:
-            pass  # the server may have said why it closed
+            pass  # the server may have sent a response that explains why it closed
         seen = self._receive_head()
         if self._http is None and content is not None:
             plain = plain_response(seen)
@@ -166,12 +166,12 @@ class Connection:
             raise httpcore.LocalProtocolError(str(error)) from error
 
     def _tell_h11(self, request: httpx.Request, content: bytes) -> bytes:
-        """Tell h11 of a whole request; return what it would send."""
+        """Pass a whole request to h11 and return the bytes that it would send."""
         head = self._begin_with_h11(request)
         return head + self._by_h11(h11.Data(data=content)) + self._by_h11(h11.EndOfMessage())
 
     def _receive_head(self) -> bytes:
-        """Return a head of an answer as it came, or as much as h11 needs to refuse it."""
+        """Return a response head as received, or, if it is too long, enough of it for h11 to refuse it."""
         control, wire, ending = self.wire.control, self.wire, HeadEnd()
         head = b""
         while True:
@@ -181,7 +181,7 @@ class Connection:
             if control.first_byte_at is None:
                 control.first_byte_at = control.clock()
             if control.is_late():
-                if self._late:  # what had come by then has been read: nobody but the server makes a head late
+                if self._late:  # everything that arrived in time has been read, so the server is late
                     raise httpcore.ReadTimeout
                 self._late = True
             end = ending.feed(data)
@@ -193,7 +193,7 @@ class Connection:
                 return head
 
     def _judged(self, seen: bytes) -> ResponseHead:
-        """Return the answer's head as h11 reads it, in ``seen`` or behind interim answers."""
+        """Return the response head as h11 reads it, either in ``seen`` or after interim responses."""
         http = self._http
         assert http is not None
         for _ in range(MAX_HEADS):
@@ -210,7 +210,7 @@ class Connection:
         raise httpcore.RemoteProtocolError(why) from h11.RemoteProtocolError(why, HEAD_TOO_LARGE)
 
     def leave_to_h11(self, rest: bytes) -> None:
-        """Let h11 judge what remains of a plain answer's chunked body: ``rest``, and what follows."""
+        """Leave the remainder of a plain response's chunked body to h11: ``rest`` and what follows."""
         assert self._told is not None
         request, content, seen = self._told
         self._tell_h11(request, content)
@@ -221,7 +221,7 @@ class Connection:
             self._http.receive_data(rest)
 
     def read_body(self) -> bytes:
-        """Return a piece of the body as h11 reads it, ``b""`` at its end."""
+        """Return a piece of the body as h11 reads it, or ``b""`` at its end."""
         http = self._http
         while http is not None and http.their_state is h11.SEND_BODY:
             event = self._next_event()
@@ -232,14 +232,15 @@ class Connection:
         return b""
 
     def end(self, *, complete: bool) -> None:
-        """End the exchange: close the connection, unless its answer is ``complete`` and leaves it in order."""
+        """End the exchange. Close the connection unless the response is ``complete`` and it can be reused."""
         http, self._http, self._told = self._http, None, None
         if http is not None:
             with contextlib.suppress(h11.RemoteProtocolError):
                 if http.their_state is h11.SEND_BODY:
-                    http.next_event()  # the end, if that is all that is left
+                    http.next_event()  # the end of the message, if nothing else is left
             complete = http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]
-        # What lies behind the body would be taken for the answer to the next request, and that for the rest of this.
+        # Bytes after the body would be mistaken for the response to the next request. If the request wasn't
+        # sent completely, the server would mistake the next one for the rest of it.
         self._reusable = complete and not self.wire.take() and self.wire.control.sent_at is not None
         if not self._reusable:
             self.close()
@@ -252,11 +253,11 @@ class Connection:
             raise httpcore.RemoteProtocolError(str(error)) from error
 
     def is_reusable(self) -> bool:
-        """Tell whether the last exchange is complete and the server keeps the connection."""
+        """Return whether the last exchange is complete and the server keeps the connection open."""
         return self._reusable
 
     def is_stale(self) -> bool:
-        """Tell whether the server has closed it, or sent what nobody asked for."""
+        """Return whether the server has closed the connection or sent unsolicited bytes."""
         return self.wire.socket.is_readable()
 
     def close(self) -> None:
@@ -265,7 +266,7 @@ class Connection:
         self.wire.socket.close()
 
     def finalize(self) -> None:
-        """Close the socket of a connection that nobody refers to any more: see `Socket.finalize`."""
+        """Close the socket of an unreferenced connection: see `Socket.finalize`."""
         self.wire.control.aborted = True
         self.wire.socket.finalize()
 

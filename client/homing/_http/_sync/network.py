@@ -1,8 +1,8 @@
-"""Sockets for threads. Its twin for tasks has the same names and is written by hand too.
+"""Sockets for threads. The twin for async tasks has the same names and is also written by hand.
 
-The sockets do not block: what is there is taken with one system call, and only when nothing is
-does the thread wait, in ``poll``, where `Socket.abort` can reach it from another thread.
-Errors are httpcore's, so that its HTTP/1.1 connection treats them as its own.
+The sockets are non-blocking: one system call takes whatever has arrived. Only if nothing has does
+the thread wait, in ``poll``, where `Socket.abort` can interrupt it from another thread.
+Errors are httpcore's, which the transport translates into httpx's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BodyStream = httpx.SyncByteStream
 
 
 def body_stream_of(library: Any) -> type[BodyStream]:
-    """Return `BodyStream` of ``library``, httpx or httpx2: each takes its own only."""
+    """Return the `BodyStream` of ``library``, httpx or httpx2: each accepts only its own."""
     kind: type[BodyStream] = library.SyncByteStream
     return kind
 
@@ -39,14 +39,14 @@ _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDB
 
 
 def breathe() -> None:
-    """Let others run. (Threads do that by themselves.)"""
+    """Do nothing: other threads run anyway."""
 
 
 class Waiter:
-    """Wakes one thread, which waits once."""
+    """Wakes one thread, which may wait only once."""
 
     def __init__(self) -> None:
-        # Not an Event: whoever is interrupted while it waits for one may leave it locked, and the waker waiting.
+        # Not an Event: a thread interrupted while waiting for one may leave it locked, and so block the waker.
         self._unset = threading.Lock()
         self._unset.acquire()
 
@@ -58,39 +58,39 @@ class Waiter:
             raise_interrupt(error)
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until set, and return whether it was in time."""
+        """Wait until set. Return False on timeout."""
         return self._unset.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
 
 
 def current_run() -> object:
-    """Return what connections made here are bound to: nothing, any thread may use them."""
+    """Return what connections made here are bound to: nothing, because any thread may use them."""
     return None
 
 
 def is_over(run: object) -> bool:
-    """Tell whether nothing will ever run there again. (Event loops end, threads' world does not.)"""
+    """Return whether ``run`` has ended for good: never, because only event loops end."""
     return False
 
 
 class Socket:
-    """A connected byte stream, TLS included. Timeouts in seconds, None for no limit."""
+    """A connected byte stream, including TLS. Timeouts are in seconds, None for no limit."""
 
     def __init__(self, raw: socket.socket) -> None:
         self._raw = raw
-        # Under TLS what is there may already be inside of the library, where no wait would see it.
+        # Under TLS, data may already be in the library's buffer, where no wait would notice it.
         self._plain = not isinstance(raw, ssl.SSLSocket)
         self._arrives = _reading(raw)
         self._empty = False
-        """Whether nothing is likely to be there: then waiting comes first, and saves a system call."""
+        """Whether probably nothing has arrived. Then `recv` waits first, which saves a system call."""
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
         self.drop()
 
     def recv(self, timeout: float | None) -> bytes:
-        """Return what has come, waiting for it if nothing has; ``b""`` at the end of the connection.
+        """Return what has arrived, waiting for data if necessary; ``b""`` at the end of the connection.
 
-        Raises `httpcore.ReadTimeout`, `httpcore.ReadError`.
+        Raises `httpcore.ReadTimeout` and `httpcore.ReadError`.
         """
         raw = self._raw
         deadline = None
@@ -110,20 +110,20 @@ class Socket:
                 if timeout is not None:
                     if deadline is None:
                         deadline = time.monotonic() + timeout
-                    else:  # TLS may need several rounds for one byte of content, and some never bring any
+                    else:  # TLS may need several rounds for one byte of content, and some rounds bring none
                         timeout = deadline - time.monotonic()
                         if timeout <= 0:
                             raise httpcore.ReadTimeout
                 if not (_wait(raw, timeout, writing=True) if writing else self._arrives(timeout)):
                     raise httpcore.ReadTimeout
-        except (OSError, ValueError) as error:  # ValueError: closed meanwhile, so that there is nothing to wait for
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile, so there is nothing to wait for
             raise_interrupt(error)
             raise httpcore.ReadError(str(error)) from error
 
     def send(self, data: bytes, timeout: float | None) -> None:
-        """Hand ``data`` to the network. Raises `httpcore.WriteTimeout`, `httpcore.WriteError`.
+        """Hand ``data`` to the network. Raises `httpcore.WriteTimeout` and `httpcore.WriteError`.
 
-        As in httpcore the timeout is for each step, not for all of a large body.
+        As in httpcore, the timeout applies to each step, not to a large body as a whole.
         """
         raw = self._raw
         self._empty = self._plain
@@ -143,32 +143,32 @@ class Socket:
                 raise httpcore.WriteTimeout
 
     def abort(self) -> None:
-        """End the connection, and with it whatever blocks on it. From any thread."""
+        """End the connection and wake whatever blocks on it. Any thread may call this."""
         shutdown_socket(self._raw)
 
     def close(self) -> None:
-        """Close at once, with no word to the other side."""
-        self._empty = False  # or a reader would wait for a descriptor that may be another's by then
+        """Close at once, without notifying the peer."""
+        self._empty = False  # else a reader would wait for a descriptor that may have been reused by then
         self._raw.close()
 
     def closed(self) -> None:
-        """Wait until the file descriptor is free, after `close`. (It is.)"""
+        """Wait until the file descriptor is free after `close`. (It already is.)"""
 
     def drop(self) -> None:
-        """Free the file descriptor of a connection that is another process's."""
+        """Free the file descriptor of a connection that belongs to another process."""
         self._raw.close()
 
     def finalize(self) -> None:
-        """End the connection that nobody refers to any more. For finalizers: in any thread, takes no lock."""
+        """End a connection that is no longer referenced. For finalizers: works in any thread and takes no lock."""
         shutdown_socket(self._raw)
         self._raw.close()
 
     def is_readable(self) -> bool:
-        """Tell whether `recv` would return at once. On an idle connection that means: it is of no use."""
+        """Return whether `recv` would return at once. If so, an idle connection is unusable."""
         return self._raw.fileno() < 0 or self._arrives(0.0)
 
     def get_extra_info(self, info: str) -> Any:
-        """As in httpcore: ``socket``, ``ssl_object``, ``client_addr``, ``server_addr``, ``is_readable``."""
+        """Return ``socket``, ``ssl_object``, ``client_addr``, ``server_addr`` or ``is_readable``, as in httpcore."""
         raw = self._raw
         if info == "socket":
             return raw
@@ -190,10 +190,10 @@ def connect(
     timeout: float | None,
     control: RequestControl,
 ) -> Socket:
-    """Open a connection, over whichever of the host's addresses answers first in their order.
+    """Open a connection to the first of the host's addresses, tried in order, that accepts one.
 
-    Raises `httpcore.ConnectTimeout`, `httpcore.ConnectError`, and `Aborted` (at once, but for a
-    name that is being looked up: nothing can interrupt that).
+    Raises `httpcore.ConnectTimeout`, `httpcore.ConnectError` and `Aborted`. An abort takes effect
+    at once, except during a name lookup, which nothing can interrupt.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
@@ -209,7 +209,7 @@ def connect(
     except TimeoutError as error:
         raise_interrupt(error)
         raise httpcore.ConnectTimeout(str(error)) from error
-    except OSError as error:  # ssl.SSLError and socket.gaierror are
+    except OSError as error:  # includes ssl.SSLError and socket.gaierror
         raise_interrupt(error)
         raise httpcore.ConnectError(str(error)) from error
 
@@ -218,7 +218,7 @@ def _connect_first(addresses: list[Any], deadline: float | None, control: Reques
     todo = list(addresses)
     failure: OSError = OSError("the name has no address")
     while todo:
-        # An address that never answers must leave time for the next: a dead IPv6 route is common.
+        # An unresponsive address must leave time for the next: dead IPv6 routes are common.
         share = None if deadline is None else (deadline - time.monotonic()) / len(todo)
         family, kind, protocol, _, address = todo.pop(0)
         candidate = socket.socket(family, kind, protocol)
@@ -228,8 +228,8 @@ def _connect_first(addresses: list[Any], deadline: float | None, control: Reques
                 candidate.setsockopt(*option)
             status = candidate.connect_ex(address)
             if status in _IN_PROGRESS:
-                # Linux wakes the waiter when a connecting socket is shut down; elsewhere the
-                # abort is noticed when the connect ends, by its timeout at the latest.
+                # Linux wakes the waiter when a connecting socket is shut down. Elsewhere the abort
+                # only takes effect when the connect ends, by its timeout at the latest.
                 with _breakable(Socket(candidate), control):
                     if not _wait(candidate, share, writing=True):
                         raise TimeoutError("timed out")
@@ -237,7 +237,7 @@ def _connect_first(addresses: list[Any], deadline: float | None, control: Reques
             if status:
                 raise OSError(status, os.strerror(status))
             return candidate
-        except OSError as error:  # TimeoutError is one
+        except OSError as error:  # includes TimeoutError
             candidate.close()
             raise_interrupt(error)
             failure = error
@@ -301,18 +301,18 @@ def _reading_with_select(raw: socket.socket) -> Callable[[float | None], bool]:
 def _wait_with_poll(raw: socket.socket, timeout: float | None, *, writing: bool) -> bool:
     poll = select.poll()
     poll.register(raw, select.POLLOUT if writing else select.POLLIN)
-    # In milliseconds; a negative number would be no limit.
+    # In milliseconds; a negative number would mean no limit.
     return bool(poll.poll(None if timeout is None else max(0.0, timeout * 1000)))
 
 
 def _wait_with_select(raw: socket.socket, timeout: float | None, *, writing: bool) -> bool:
-    # On Windows a failed connect is reported as exceptional, not as writable.
+    # On Windows, a failed connect is reported as an exceptional condition, not as writable.
     waiting = [raw]
     ready = select.select([] if writing else waiting, waiting if writing else [], waiting, timeout)
     return any(ready)
 
 
-# select() cannot watch descriptors above 1023; Windows has nothing else.
+# select() can't watch descriptors above 1023, but Windows has nothing else.
 _wait: Callable[..., bool] = _wait_with_poll if hasattr(select, "poll") else _wait_with_select
 _reading = _reading_with_poll if hasattr(select, "poll") else _reading_with_select
-"""Makes the wait of one socket for what comes, which happens for each token."""
+"""Returns a function that waits until a socket is readable. Prepared once per socket, because it runs per token."""

@@ -1,9 +1,9 @@
 # Generated from client/homing/_http/_async/transport.py by scripts/unasync.py: edit that file, not this one.
-"""An httpx transport for talking to one's own servers: many streams, few origins, HTTP/1.1.
+"""An httpx transport for your own servers: many streams, few origins, HTTP/1.1.
 
-httpx's own transport scans its connections for every request and spends more on an HTTP chunk
-than the rest of a client on the event in it. This one keeps h11, and replaces the pool and the
-way of the bytes.
+httpx's own transport scans its connections for every request, and spends more time on an HTTP
+chunk than the rest of a client spends on the event in it. This one keeps h11, and replaces the
+pool and the path of the bytes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .connection import Connection
 from .network import Waiter, connect, current_run, is_over
 
 LOOK_FOR_ROOM = 1.0
-"""Seconds after which a request that waits for one of ``max_connections`` looks again: a response that was
-collected instead of closed makes room without telling anybody."""
+"""Seconds after which a request that waits for one of ``max_connections`` checks again. A response that is
+garbage-collected, not closed, makes room without notifying anyone."""
 
 BODY = "homing.body"
 """Key of the `Body` in ``httpx.Response.extensions``: httpx wraps ``response.stream``."""
@@ -38,17 +38,23 @@ BODY = "homing.body"
 class Transport(httpx.BaseTransport):
     """HTTP/1.1 over TCP and TLS, for `httpx.Client`.
 
-    ``verify``, ``cert`` and ``trust_env`` are httpx's and concern certificates only: proxies are
-    not for this transport (`homing._http.policy.covers` tells when to use httpx's own).
-    ``max_connections``: None, no limit. ``keepalive_expiry``: seconds, 4, a second less than
-    SGLang's server waits. ``clock`` counts the seconds of idle connections.
+    If the server closed a reused connection before the request arrived, the request is resent
+    once, on a new connection, provided its body can be sent twice. ``request.extensions["homing.call"]``
+    may hold a `RequestControl`; without one, everything works as httpx documents it.
 
-    A request whose connection had been closed by the server before it arrived is sent once
-    more, on a new connection, if its body can be. ``request.extensions["homing.control"]`` may
-    hold a `RequestControl`; without one everything is as httpx documents it.
+    Args:
+        verify: As in httpx; like ``cert`` and ``trust_env``, it only affects certificates. This
+            transport supports no proxies (`homing._http.policy.covers` decides when to use httpx's own).
+        cert: As in httpx.
+        trust_env: As in httpx.
+        max_connections: The default, None, means no limit.
+        keepalive_expiry: Seconds that an idle connection is kept. The default, 4, is a second less
+            than SGLang's server waits.
+        clock: Measures idle time and, for a request without a `RequestControl`, its timeouts.
 
-    Raises httpx's transport errors, `Aborted` (one of them) after `RequestControl.abort`, and
-    `ConfigurationError` when used from a second event loop while the first still runs.
+    Raises:
+        httpx.TransportError: Including `Aborted`, after `RequestControl.abort`.
+        ConfigurationError: If used from a second event loop while the first is still running.
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class Transport(httpx.BaseTransport):
     ) -> None:
         check_limits(max_connections, keepalive_expiry)
         self._make_context = functools.partial(httpx.create_ssl_context, verify=verify, cert=cert, trust_env=trust_env)
-        # The default takes 20 ms to load, so it waits for the first https request; what a
+        # The default context takes 20 ms to load, so the first https request does that. What the
         # user passed is checked at once.
         self._context = None if verify is True and cert is None else self._new_context()
         self._max_connections = max_connections
@@ -75,10 +81,10 @@ class Transport(httpx.BaseTransport):
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
-        self._run = None  # the parent's; nothing of it is left in the pool
+        self._run = None  # it was the parent's; the pool has dropped all of its connections
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send ``request`` and return its answer as soon as the head is there."""
+        """Send ``request`` and return the response as soon as its head has arrived."""
         self._check_home()
         control, read_timeout = request.extensions.get(EXTENSION), None
         if control is None:
@@ -87,7 +93,7 @@ class Transport(httpx.BaseTransport):
         elif not isinstance(control, RequestControl):
             raise ConfigurationError(f"request.extensions[{EXTENSION!r}] must be a Call, got {control!r}")
         origin = origin_of(request.url)
-        taken: list[Connection] = []  # also where an interrupt keeps a call from returning it
+        taken: list[Connection] = []  # filled even if an interrupt keeps a function from returning its connection
         try:
             head = self._exchange(request, origin, control, read_timeout, taken)
             connection = taken[-1]
@@ -111,7 +117,7 @@ class Transport(httpx.BaseTransport):
             raise
 
     def close(self) -> None:
-        """Close all connections; requests under way end with `Aborted`."""
+        """Close all connections. Requests in progress end with `Aborted`."""
         self.is_closed = True
         self._check_home()
         idle, busy = self.pool.close()
@@ -130,8 +136,8 @@ class Transport(httpx.BaseTransport):
         read_timeout: float | None,
         taken: list[Connection],
     ) -> ResponseHead:
-        """Return the head of the answer that the connection which has been ``taken`` last brings."""
-        # A body that is bytes can be sent a second time, an iterator cannot.
+        """Return the response head; its connection is the last one in ``taken``."""
+        # A body of bytes can be sent twice, an iterator can't.
         stream = request.stream
         content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else None
         fresh = False
@@ -146,7 +152,7 @@ class Transport(httpx.BaseTransport):
             fresh = True
 
     def _was_stale(self, connection: Connection, control: RequestControl, error: BaseException) -> bool:
-        """Tell whether the server had closed the connection before it saw this request."""
+        """Return whether the server had closed the connection before it saw this request."""
         if not isinstance(error, (httpcore.ReadError, httpcore.RemoteProtocolError)):
             return False
         if connection.served < 2 or control.first_byte_at is not None:
@@ -178,7 +184,7 @@ class Transport(httpx.BaseTransport):
     def _checkout(
         self, origin: Origin, control: RequestControl, timeout: float | None, *, fresh: bool
     ) -> PoolRequest[Connection]:
-        """Return a ticket with an idle connection, or with leave to open one."""
+        """Return a ticket with an idle connection, or with permission to open one."""
         waiter = Waiter()
         ticket: PoolRequest[Connection] = PoolRequest(origin, waiter.set)
         try:
@@ -202,7 +208,7 @@ class Transport(httpx.BaseTransport):
         return ticket
 
     def _wait_for_room(self, waiter: Waiter, control: RequestControl, timeout: float | None) -> bool:
-        """Wait until ``waiter`` is set, and return whether it was in time."""
+        """Wait until ``waiter`` is set. Return False on timeout."""
         began = control.clock()
         while True:
             left = control.allowance(None if timeout is None else max(0.0, began + timeout - control.clock()))
@@ -250,7 +256,7 @@ class Transport(httpx.BaseTransport):
             pool.discard(connection)
 
     def _check_home(self) -> None:
-        """Leave behind the connections of a loop that ended; refuse to mix loops."""
+        """Drop the connections of a loop that has ended. Raise if their loop is still running."""
         run = current_run()
         if run is self._run:
             return
