@@ -1,4 +1,4 @@
-"""The table of commands. Each is imported when it is run, so a missing extra stops only its own."""
+"""The table of commands. Each is imported only when it runs, so a missing extra affects only the command it's for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from homing.errors import HomingError
 from ..core.text.control_characters import strip_controls
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    # name: (module:attribute, what `homing --help` says)
+    # name: (module:attribute, summary in `homing --help`)
     "chat": ("homing.cli.chat.command:chat", "Talk to the model, at the terminal or in a pipe."),
     "wait": ("homing.cli.wait:wait", "Wake a server and wait until a replica answers."),
     "status": ("homing.cli.status:status", "Ask once whether a replica is up."),
@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class CommandTable(click.Group):
-    """A group that imports a command's module only to run it, or to show that command's help."""
+    """A group that imports a command's module only to run the command or to show its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the table."""
@@ -43,12 +43,12 @@ class CommandTable(click.Group):
         try:
             return cast(click.Command, getattr(importlib.import_module(module), attribute))
         except HomingError as error:  # names the extra to install
-            if ctx.resilient_parsing:  # a shell completes: it has no use for messages
+            if ctx.resilient_parsing:  # shell completion has no use for messages
                 return None
             raise click.ClickException(str(error)) from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete a command from the table, without importing anything; or an option of `homing` itself."""
+        """Complete a command from the table, without importing anything, or an option of `homing` itself."""
         names = [CompletionItem(n, help=h) for n, (_, h) in COMMANDS.items() if n.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
@@ -58,12 +58,12 @@ class CommandTable(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; an error of ours becomes a message instead of a traceback."""
+        """Run the command. Homing's own errors become messages instead of tracebacks."""
         try:
             return super().invoke(ctx)
         except HomingError as error:
             raise click.ClickException(str(error)) from error
-        except click.ClickException as error:  # which may quote a file's name, say
+        except click.ClickException as error:  # its message may quote foreign text, such as a file's name
             vars(error)["message"] = strip_controls(error.message)
             raise
 

@@ -10,7 +10,7 @@ from homing.errors import ConfigurationError
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; a value is JSON if it can be, else text. Pure."""
+    """Parse ``key=value`` pairs. A value is parsed as JSON if possible, else kept as text. Pure."""
     found: dict[str, Any] = {}
     for change in changes:
         key, equals, text = change.partition("=")

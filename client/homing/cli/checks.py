@@ -1,4 +1,4 @@
-"""What the doctor concludes from what it measured. Pure; `doctor` does the measuring."""
+"""What the doctor concludes from its measurements. Pure; `doctor` does the measuring."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Literal
 Verdict = Literal["ok", "warn", "fail", "unknown"]
 
 BUFFERED_SPREAD = 0.1
-"""A stream whose pieces all came within this share of its time was collected by somebody on the way."""
+"""If all pieces of a stream arrived within this share of its duration, something on the way buffered it."""
 SHORT_STREAM = 0.1
-"""Seconds: a stream that is over sooner says nothing about buffering."""
+"""Seconds below which a stream is too short to tell whether it was buffered."""
 FEW_PIECES = 4
-"""Pieces: fewer may come together by chance, an engine sends several tokens at once when it can."""
+"""Fewer pieces may arrive together by chance, because an engine sends several tokens at once if it can."""
 CLOCK_SKEW = 5.0
-"""Seconds between the server's ``Date`` (whole seconds, and the way here) and this machine's clock."""
+"""Tolerated seconds between the server's ``Date`` (in whole seconds, plus network latency) and this machine's clock."""
 CERTIFICATE_DAYS = 14
-"""Days of validity left below which a certificate that renews itself should have done so."""
+"""Days of validity left below which an automatically renewed certificate should have been renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: what was looked at, what came of it, and what to do about it."""
+    """One finding: what was checked, the result, and how to fix it."""
 
     name: str
     verdict: Verdict
@@ -35,7 +35,7 @@ class Check:
 
 
 def judge_stream(pieces: Sequence[float], *, sent: float) -> Check:
-    """Tell from the arrival times of a stream's pieces whether it streams."""
+    """Judge from the arrival times of the pieces whether the server really streams. ``sent`` is the request's time."""
     if not pieces:
         return Check("streaming", "fail", "the stream brought no text", "Look at the server's log.")
     whole = pieces[-1] - sent
@@ -55,14 +55,14 @@ def judge_stream(pieces: Sequence[float], *, sent: float) -> Check:
 
 
 def judge_usage(prompt_tokens: int | None) -> Check:
-    """Tell whether streams report token counts."""
+    """Judge whether streams report token counts."""
     if prompt_tokens is None:
         return Check("usage", "warn", "streams report no counts", "The server ignores stream_options.include_usage.")
     return Check("usage", "ok", f"{prompt_tokens} prompt tokens reported")
 
 
 def judge_cache(first: Sequence[int | None], later: Sequence[int | None]) -> Check:
-    """Tell from the cached tokens of first and later turns whether a cache is on, and reported."""
+    """Judge from the cached tokens of first and later turns whether a cache is on and reported."""
     known = [cached for cached in later if cached is not None]
     if not known:
         return Check(
@@ -84,7 +84,7 @@ def judge_cache(first: Sequence[int | None], later: Sequence[int | None]) -> Che
 
 
 def judge_affinity(homes: Mapping[str, Sequence[str | None]], stray: Sequence[str | None]) -> Check:
-    """Tell from the replicas that each conversation's turns, and requests without a key, reached."""
+    """Judge affinity by the replicas that each conversation's turns reached, and those that keyless requests did."""
     seen = {replica for replicas in homes.values() for replica in replicas}
     if None in seen:
         return Check(
@@ -109,7 +109,7 @@ def judge_affinity(homes: Mapping[str, Sequence[str | None]], stray: Sequence[st
 
 
 def judge_clock(skew: float | None) -> Check:
-    """Tell whether both clocks agree: tokens expire, and logs are read side by side."""
+    """Judge whether both clocks agree, which matters because tokens expire and logs are compared."""
     if skew is None:
         return Check("clock", "unknown", "the server states no date")
     if abs(skew) > CLOCK_SKEW:
@@ -121,7 +121,7 @@ def judge_clock(skew: float | None) -> Check:
 
 
 def judge_certificate(days: float | None, *, loopback: bool) -> Check:
-    """Tell how long the certificate is still valid; None for plain HTTP."""
+    """Judge how many ``days`` the certificate remains valid, None for plain HTTP."""
     if days is None and loopback:
         return Check("TLS", "ok", "plain HTTP, on this machine")
     if days is None:
@@ -132,7 +132,7 @@ def judge_certificate(days: float | None, *, loopback: bool) -> Check:
 
 
 def judge_model(wanted: str | None, served: Sequence[str]) -> Check:
-    """Tell whether the server serves the model that is asked for."""
+    """Judge whether the server serves the ``wanted`` model."""
     listed = ", ".join(served) or "none"
     if not served:
         return Check(
@@ -145,7 +145,7 @@ def judge_model(wanted: str | None, served: Sequence[str]) -> Check:
 
 
 def worst(checks: Sequence[Check]) -> Verdict:
-    """Return the verdict over all."""
+    """Return the worst verdict of all checks."""
     order: tuple[Verdict, ...] = ("fail", "warn", "unknown", "ok")
     for verdict in order:
         if any(check.verdict == verdict for check in checks):

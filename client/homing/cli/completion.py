@@ -1,4 +1,4 @@
-"""``homing completion``: what a shell must know to complete commands, options and names of conversations."""
+"""``homing completion``: what a shell needs to complete commands, options and conversation ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 from .output import say
 
 VARIABLE = "_HOMING_COMPLETE"
-"""Click's name for it: the shell's function sets it, and `homing` then answers instead of running."""
+"""The environment variable that click uses: if the shell function sets it, `homing` prints completions and exits."""
 SHELLS = ("bash", "zsh", "fish")
 
 

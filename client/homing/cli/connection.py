@@ -1,4 +1,4 @@
-"""Which server a command talks to: the options that all of them share, and the client they make."""
+"""Which server a command talks to: the options that all commands share, and the client made from them."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def _giving(options: Iterable[Callable[[F], F]]) -> Callable[[F], F]:
 
 
 def server_options(command: F) -> F:
-    """Give ``command`` the options of `Server`, as one argument ``server``."""
+    """Add the options of `Server` to ``command``, which receives them as one argument ``server``."""
     return _giving(_OPTIONS)(command)
 
 
 def server_argument(command: F) -> F:
-    """`server_options`, with the URL as an argument instead of an option."""
+    """Do what `server_options` does, with the URL as an argument instead of an option."""
     return _giving((click.argument("url", required=False), *_OPTIONS[1:]))(command)
 
 
 class Server:
-    """What the command line says of the server."""
+    """The server as given on the command line."""
 
     def __init__(self, url: str | None, *, api_key: str | None, proxy_token: str | None, model: str | None) -> None:
         self._given: dict[str, Any] = {"api_key": api_key, "proxy_token": proxy_token, "model": model}
         self._url = url
 
     def client(self, *, hooks: Hooks | None = None, **settings: Any) -> Client:
-        """Return a client. Raises `ConfigurationError` where no server is named."""
+        """Return a client. Raises `ConfigurationError` if no server is configured."""
         return Client(self._url, hooks=hooks, **self._given, **settings)
 
     def async_client(self, **settings: Any) -> AsyncClient:

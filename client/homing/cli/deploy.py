@@ -1,4 +1,4 @@
-"""``homing deploy``: an SGLang server on Modal, through Modal's own command."""
+"""``homing deploy``: deploys an SGLang server to Modal through Modal's own command."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def deploy(
 
 
 def read_settings(preset: str, overrides: dict[str, Any]) -> ServerSettings:
-    """Return the settings, or raise `ConfigurationError` that names each wrong one. Pure."""
+    """Return the settings. Raises a `ConfigurationError` that names each invalid one. Pure."""
     try:
         return ServerSettings.of(preset, **overrides)
     except ValidationError as error:
@@ -97,7 +97,7 @@ def read_settings(preset: str, overrides: dict[str, Any]) -> ServerSettings:
 
 
 def plan(settings: ServerSettings) -> list[str]:
-    """Return what would be built and run, line by line. Pure."""
+    """Return lines that describe what would be built and run. Pure."""
     secrets = [f"  {settings.secret_name}: {API_KEY}, {ADMIN_KEY}"] if settings.asks_keys else []
     secrets += [f"  {settings.hf_secret}: HF_TOKEN (while building)"] if settings.hf_secret else []
     modal = {**scaling(settings), **serving(settings)}
@@ -123,7 +123,7 @@ def plan(settings: ServerSettings) -> list[str]:
 
 
 def usage(settings: ServerSettings, url: str) -> list[str]:
-    """Return the URL, how to be let in, and code that works. Pure."""
+    """Return lines with the URL, how to authenticate, and working code. Pure."""
     if settings.variant == "server":
         auth = [
             "Callers need a Modal proxy token (modal workspace proxy-tokens create):",
@@ -150,7 +150,7 @@ def usage(settings: ServerSettings, url: str) -> list[str]:
 
 
 def costs(settings: ServerSettings, price: float | None = None) -> list[str]:
-    """Return what it costs an hour, with where the price is from. Pure."""
+    """Return lines with the cost per hour and the source of the price. Pure."""
     source = "your price"
     if price is None:
         price, source = gpu_price(settings), f"Modal's list price on {PRICED_ON}"
@@ -167,7 +167,7 @@ def costs(settings: ServerSettings, price: float | None = None) -> list[str]:
 
 
 def require_modal() -> None:
-    """Raise `ConfigurationError` when modal is missing or nobody is logged in."""
+    """Raise `ConfigurationError` if modal is missing or the user isn't logged in."""
     if importlib.util.find_spec("modal") is None:
         raise ConfigurationError("this needs modal: pip install 'homing[server]'")
     from modal.config import config
@@ -177,12 +177,12 @@ def require_modal() -> None:
 
 
 def environment_option(modal_environment: str | None) -> list[str]:
-    """Return Modal's own option for its environment."""
+    """Return the command-line option that selects the Modal environment."""
     return ["--env", modal_environment] if modal_environment else []
 
 
 def run_modal(arguments: Sequence[str], variables: dict[str, str] | None = None) -> int:
-    """Run the ``modal`` command of this Python with the terminal as it is; return its exit code."""
+    """Run this Python's ``modal`` command on the same terminal and return its exit code."""
     sys.stdout.flush()
     return subprocess.run(
         [sys.executable, "-m", "modal", *arguments], env={**os.environ, **(variables or {})}

@@ -1,4 +1,4 @@
-"""``homing doctor``: what is wrong between this machine and the server, and what to do about it."""
+"""``homing doctor``: finds out what is wrong between this machine and the server, and how to fix it."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from .progress import WaitLine
 from .wait import TIMEOUT
 
 TURNS = 3
-"""Of each probing conversation: the second shows the cache, the third that the first two were no chance."""
+"""Turns per probe conversation: the second shows the cache, the third that the first two weren't chance."""
 CONNECT_TIMEOUT = 10.0
-"""Seconds for a bare connection: the other side of the world takes one."""
+"""Seconds for a bare connection; one to the other side of the world takes one second."""
 REPLY_TOKENS = 48
-"""Enough pieces to see whether they stream, few enough to be cheap."""
+"""Enough pieces to tell whether they stream, few enough to be cheap."""
 PROMPT = "Count from 1 to 40, separated by blanks, and say nothing else."
 NEED_A_MODEL = ("streaming", "usage", "clock", "cached tokens", "affinity")
-"""Checks that ask for replies."""
+"""Checks that request replies."""
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✗", "unknown": "?"}
 
 
@@ -86,18 +86,18 @@ def _show(check: Check) -> None:
 
 @dataclass
 class Probe:
-    """One conversation of a few turns, and what its replies told."""
+    """One short conversation and its replies."""
 
     replies: list[Reply] = field(default_factory=list)
 
     def hold(self, chat: Conversation) -> None:
-        """Hold it."""
+        """Run the conversation's turns and collect the replies."""
         for turn in range(TURNS):
             self.replies.append(chat.send(f"Say a word about the number {turn}.", max_tokens=8))
 
 
 class Examination:
-    """The measuring, step by step; a step that fails ends what depends on it."""
+    """Takes the measurements step by step. A failed step skips those that depend on it."""
 
     def __init__(self, server: Server, *, probes: int, timeout: float) -> None:
         self._line = WaitLine()
@@ -111,7 +111,7 @@ class Examination:
         self._client.close()
 
     def checks(self) -> Iterator[Check]:
-        """Yield the findings as they come."""
+        """Yield the findings as they become available."""
         reached = self._reach()
         yield reached[0]
         if reached[0].verdict == "fail":
@@ -130,7 +130,7 @@ class Examination:
             yield Check("request", "fail", str(error), "Mend this first: the other checks need it.")
 
     def _reach(self) -> tuple[Check, float | None]:
-        """Connect without HTTP: name, port, certificate."""
+        """Connect without HTTP to check name, port and certificate. Return also the certificate's days left."""
         url = urlsplit(self._client.base_url)
         host, secure = url.hostname or "", url.scheme == "https"
         port = url.port or (443 if secure else 80)
@@ -200,7 +200,7 @@ class Examination:
 
 
 def _skew(date: str | None) -> float | None:
-    """Return how far the server's clock is ahead, None where it states no date."""
+    """Return the seconds that the server's clock is ahead, or None if it sends no valid date."""
     try:
         return None if date is None else email.utils.parsedate_to_datetime(date).timestamp() - time.time()
     except ValueError:

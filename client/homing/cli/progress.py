@@ -1,4 +1,4 @@
-"""The line that a waiting command shows: rewritten in place on a terminal, printed now and then elsewhere."""
+"""The line that a waiting command shows: rewritten in place on a terminal, printed occasionally elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from homing import Waiting
 from ..core.text.control_characters import one_line
 
 QUIET = 5.0
-"""Seconds between two lines where the output is no terminal: enough to see that it lives."""
+"""Seconds between two lines if the output isn't a terminal: often enough to show that the command is alive."""
 
 
 def told(wait: Waiting, *, since: float = 0.0) -> str:
-    """Say what is waited for, ``since`` seconds after the notice came. Pure."""
+    """Return what to display ``since`` seconds after the notice arrived. Pure."""
     elapsed, cause = wait.elapsed + since, one_line(str(wait.cause))
     return f"waiting for a replica: {elapsed:.0f} s of at most {wait.deadline:.0f} s ({cause})"
 
@@ -40,7 +40,7 @@ class WaitLine:
         self._out.flush()
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._live and self._shown is not None:
             self._out.write("\r\x1b[2K")
             self._out.flush()

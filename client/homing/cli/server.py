@@ -1,4 +1,4 @@
-"""``homing server``: look after a deployed server, through Modal's own commands."""
+"""``homing server``: manages a deployed server through Modal's own commands."""
 
 from __future__ import annotations
 

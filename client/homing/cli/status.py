@@ -1,4 +1,4 @@
-"""``homing status``: one look, without waking or waiting."""
+"""``homing status``: asks once, without waiting for a cold server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .connection import Server, server_options
 from .output import say, say_json
 
 NOT_READY = 2
-"""Exit status of a server without a ready replica, told from 1 for any other trouble."""
+"""Exit status if no replica is ready; 1 stands for any other problem."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""``homing up``: the local edge in the foreground, with a line for each request."""
+"""``homing up``: runs the local edge in the foreground and prints a line per request."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..core.text.control_characters import one_line
 from .output import say
 
 _STAND_IN = "A development stand-in for Modal's edge, not a production router."
-# One line of the log: wide enough for its fields, narrow enough for a terminal beside an editor.
+# One log line: wide enough for its fields, narrow enough for a terminal beside an editor.
 _LINE = "{number:>5}  {status:<3}  {outcome:<9}  {replica:<4}  {key:<12}  {tokens:<24}  {seconds:>7.2f} s  {path}"
 _KEY_SHOWN = 12
 _EMULATED_MODEL = "homing-emulated"
-# Seconds of an emulated cold start: long enough to be watched, short enough to be waited for.
+# Seconds of an emulated cold start: long enough to watch, short enough to wait for.
 _COLD_START = 5.0
-# Open files, and so connections, that `homing up` asks for: more than a development machine needs.
+# Open files, and thus connections, that `homing up` asks for: more than a development machine needs.
 _MOST_FILES = 65_536
 _PASSED_ON = (
     "host",
@@ -109,8 +109,8 @@ def up(**options: Any) -> None:
 
 
 def _more_files() -> None:
-    """Take as many open files as this process may have: each connection is one, and shells allow few at first."""
-    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows; macOS allows less than it says
+    """Raise the limit of open files, up to `_MOST_FILES`: each connection needs one, and shells' default is low."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows; macOS allows less than it claims
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,7 +126,7 @@ def _settings(options: dict[str, Any]) -> EdgeSettings:
     if backends and real:
         raise click.UsageError("--url brings its own engines: leave --engine out")
     if options["api_key"] and (backends or real):
-        # Taken silently, it would let everybody in who was thought to be kept out.
+        # If it were ignored silently, everyone whom it was meant to keep out would get in.
         raise click.UsageError("--api-key is for emulated engines: protect this edge with --proxy-token")
     fixed = options["replicas"] or (1 if real and not options["min_replicas"] else None)
     minimum, maximum = (fixed, fixed) if fixed else (options["min_replicas"], options["max_replicas"])
@@ -137,9 +137,9 @@ def _settings(options: dict[str, Any]) -> EdgeSettings:
         **{name: options[name] for name in _PASSED_ON},
         min_replicas=min(minimum, maximum) if backends else minimum,
         max_replicas=maximum,
-        # A real engine has a cold start of its own.
+        # A real engine has its own cold start.
         cold_start=cold_start if cold_start is not None else 0.0 if real else _COLD_START,
-        # Backends of others are running already, so there is nothing to wake.
+        # External backends are already running, so there is nothing to wake.
         initial_replicas=maximum if backends else first,
         proxy_token=_token(token) if token else None,
         backends=backends,
@@ -196,7 +196,7 @@ def _greet(edge: Edge, *, token: bool) -> None:
 
 
 class _Interrupts:
-    """Ctrl-C and SIGTERM as an event, so that the edge can drain instead of breaking off."""
+    """Turns Ctrl-C and SIGTERM into an event, so that the edge can drain instead of stopping abruptly."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -223,9 +223,9 @@ class _Interrupts:
 
 
 class _Printer:
-    """Prints each request once, when it has ended."""
+    """Prints each request once, after it has ended."""
 
-    # How soon Ctrl-C and finished requests are seen.
+    # Seconds until Ctrl-C and finished requests are noticed.
     _POLL = 0.2
 
     def __init__(self, edge: Edge, *, quiet: bool) -> None:
@@ -240,7 +240,7 @@ class _Printer:
             self.flush()
 
     def flush(self) -> None:
-        """Print what has ended since."""
+        """Print the requests that have ended since the last call."""
         if self._quiet:
             return
         records = self._edge.log

@@ -1,4 +1,4 @@
-"""``homing wait``: until a replica answers."""
+"""``homing wait``: waits until a replica responds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .output import say, say_json
 from .progress import WaitLine
 
 TIMEOUT = 1200.0
-"""Seconds: the client's own default, above any start-up time that `homing deploy` sets."""
+"""Seconds; the client's own default, longer than any start-up time that `homing deploy` sets."""
 GAVE_UP = 2
-"""Exit status when no replica came up in time, told from 1 for what is wrong with the command."""
+"""Exit status if no replica came up in time; 1 stands for any other problem."""
 
 
 @click.command()

@@ -1,1 +1,1 @@
-"""``homing bench``: what a server does under load, and what affinity is worth on it."""
+"""``homing bench``: measures a server under load, and what affinity gains on it."""

@@ -1,4 +1,4 @@
-"""The command: runs the load with and without affinity, and shows what came of it."""
+"""The command: runs the load with and without affinity and shows the results."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .plots import check_plot, plot
 
 SIDES = {"both": ("affinity", "none"), "on": ("affinity",), "off": ("none",)}
 TURN_TIMEOUT = 300.0
-"""Seconds for one turn: an overloaded server answers late, and that is a finding, but not for ever."""
+"""Seconds for one turn. A late response from an overloaded server is a finding, but the wait must end."""
 INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
 
 @click.command()
@@ -87,7 +87,7 @@ def bench(
         timeout=timeout,
     )
     with _bar(comparison.turns * repeats) as advance, contextlib.suppress(KeyboardInterrupt):
-        # After Ctrl-C what has been measured is shown.
+        # After Ctrl-C, the results so far are shown.
         asyncio.run(comparison.measure(repeats=repeats, warm_up=warm_up, advance=advance))
     result = comparison.result()
     if not result["runs"]:
@@ -103,7 +103,7 @@ def bench(
 
 @dataclass
 class Comparison:
-    """The same load by several ways of routing, and what was measured."""
+    """The same load under several routing policies, and the measurements."""
 
     server: Server
     shape: Shape
@@ -117,11 +117,11 @@ class Comparison:
 
     @property
     def turns(self) -> int:
-        """Turns of one repeat."""
+        """Number of turns in one repeat."""
         return self.shape.conversations * self.shape.turns * len(self.sides)
 
     async def measure(self, *, repeats: int, warm_up: int, advance: Callable[[Measured, str], None]) -> None:
-        """Wake the server, warm it up, and run every side in every repeat, the order changing."""
+        """Wake the server, warm it up, and run every side in every repeat, in alternating order."""
         line = WaitLine()
         async with self._client("none", hooks=Hooks(on_wait=line)) as client:
             self.url = client.base_url
@@ -141,7 +141,7 @@ class Comparison:
                 self._runs.append((side, repeat, turns, wall))
 
     def result(self) -> dict[str, Any]:
-        """Return the figures of each run, and of each side's runs together."""
+        """Return the figures of each run, and of all runs of each side together."""
         reported = reports_cache(turn for _, _, turns, _ in self._runs for turn in turns)
         replicas = sorted({t.replica for _, _, turns, _ in self._runs for t in turns if t.replica is not None})
         runs = [
@@ -176,7 +176,7 @@ class Comparison:
 
 
 def _numbered(runs: list[list[Measured]]) -> list[Measured]:
-    """Return the turns of all runs; conversations of different runs keep different numbers."""
+    """Return the turns of all runs, with distinct conversation numbers for different runs."""
     found = []
     for number, turns in enumerate(runs):
         for turn in turns:
@@ -202,7 +202,7 @@ def _show(result: dict[str, Any], *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _bar(turns: int) -> Iterator[Callable[[Measured, str], None]]:
-    """Show how far it is, on standard error if that is a terminal."""
+    """Show progress on standard error if that is a terminal."""
     if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
         yield lambda turn, name: None
         return

@@ -1,4 +1,4 @@
-"""What two ways of routing the same load have come to, side by side. Pure."""
+"""The results of two routing policies under the same load, side by side. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Figures = Mapping[str, Any]
 
 
 def side_by_side(sides: Mapping[str, Figures]) -> list[tuple[str, ...]]:
-    """Return a table: a column for each side, a row for each measurement."""
+    """Return a table with a column per side and a row per measurement."""
     figures = list(sides.values())
     rows: list[tuple[str, ...]] = [("", "", *(NAMES.get(name, name) for name in sides))]
     rows.append(("turns", "", *(str(one["turns"]) for one in figures)))
@@ -32,7 +32,7 @@ def side_by_side(sides: Mapping[str, Figures]) -> list[tuple[str, ...]]:
 
 
 def conclusion(sides: Mapping[str, Figures]) -> list[str]:
-    """Return what the comparison says, in words; nothing where there is no comparison."""
+    """Return sentences that sum up the comparison, or none if only one side was run."""
     if not {"affinity", "none"} <= sides.keys():
         return []
     kept, lost = sides["affinity"], sides["none"]
@@ -56,7 +56,7 @@ def conclusion(sides: Mapping[str, Figures]) -> list[str]:
 
 
 def mistakes(sides: Iterable[Figures]) -> list[str]:
-    """Return the errors that turns ended with, each once."""
+    """Return the distinct errors that turns ended with."""
     return sorted({error for one in sides for error in one["errors"]})
 
 

@@ -1,4 +1,4 @@
-"""Turns the turns of a load into figures and tables. Pure."""
+"""Summarises the turns of a load in figures and tables. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Measured:
-    """One turn. Times in seconds; tokens as the engine counted them."""
+    """One turn. Times are in seconds, tokens as counted by the engine."""
 
     conversation: int
     turn: int
@@ -21,31 +21,31 @@ class Measured:
     gaps: list[float] = field(default_factory=list)
     prompt: int = 0
     cached: int | None = None
-    """None where the server did not say."""
+    """None if the server didn't report it."""
     completion: int = 0
     error: str | None = None
 
 
 def quantile(values: Iterable[float], share: float) -> float | None:
-    """Return the value below which ``share`` of them lie (nearest rank), None of none."""
+    """Return the value below which ``share`` of ``values`` lie (nearest rank), or None if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
 def milliseconds(seconds: float | None) -> float | None:
-    """Return seconds as milliseconds, to a tenth."""
+    """Convert seconds to milliseconds, rounded to a tenth."""
     return None if seconds is None else round(1_000 * seconds, 1)
 
 
 def quantiles(values: Sequence[float], *shares: float) -> dict[str, float | None]:
-    """Return quantiles by name, ``p50`` and so on, in milliseconds."""
+    """Return quantiles in milliseconds by name, such as ``p50``."""
     return {f"p{100 * share:g}": milliseconds(quantile(values, share)) for share in shares}
 
 
 def reports_cache(turns: Iterable[Measured]) -> bool:
-    """Tell whether the server counts cached tokens.
+    """Return whether the server counts cached tokens.
 
-    One that did so for any turn does it for all: SGLang 0.5.9 and vLLM leave the count out where it is zero.
+    A server that did so for any turn does so for all: SGLang 0.5.9 and vLLM omit the count if it is zero.
     """
     return any(turn.cached is not None for turn in turns)
 
@@ -53,14 +53,14 @@ def reports_cache(turns: Iterable[Measured]) -> bool:
 def summarise(
     turns: Sequence[Measured], *, wall: float, replicas: Sequence[str] | None = None, reported: bool | None = None
 ) -> dict[str, Any]:
-    """Return the figures of one run of one policy, or of several together.
+    """Return the figures of one run of one policy, or of several runs together.
 
     Args:
-        turns: What was measured.
-        wall: Seconds that it took.
-        replicas: Those that there are, also where they served nothing; None: those that were seen.
-        reported: Whether the server counts cached tokens; None: as these turns tell. Where it does not, what
-            depends on them is None: unknown is not zero.
+        turns: The measured turns.
+        wall: Seconds that they took altogether.
+        replicas: All replicas, including those that served nothing; None for those in ``turns``.
+        reported: Whether the server counts cached tokens; None to find out from ``turns``. If it doesn't,
+            the figures that depend on the count are None, because unknown is not zero.
     """
     good = [turn for turn in turns if turn.error is None]
     reported = reports_cache(good) if reported is None else reported
@@ -93,7 +93,7 @@ def summarise(
 
 
 def share(part: int, whole: int) -> float:
-    """Return ``part`` of ``whole``, 0 where there is nothing."""
+    """Return ``part`` as a share of ``whole``, or 0 if that is zero."""
     return round(part / whole, 4) if whole else 0.0
 
 
@@ -103,7 +103,7 @@ def depth(turns: Sequence[Measured]) -> int:
 
 
 def by_turn(turns: Sequence[Measured], *, reported: bool) -> dict[str, Any]:
-    """Return the figures of one turn of all conversations."""
+    """Return the figures of the same turn of all conversations."""
     cached, prompt = sum(t.cached or 0 for t in turns), sum(t.prompt for t in turns)
     return {
         "prompt_mean": round(mean(t.prompt for t in turns)) if turns else 0,
@@ -113,11 +113,11 @@ def by_turn(turns: Sequence[Measured], *, reported: bool) -> dict[str, Any]:
 
 
 def best_share(turns: Sequence[Measured]) -> float:
-    """Return the cached share that one replica with boundless memory would have had.
+    """Return the cached share that a single replica with unlimited memory would reach.
 
-    Every turn finds the prompt and reply of the one before, less the last token, whose KV
-    is not computed; every first turn but one finds what all conversations share, which is
-    the most that any first turn found.
+    Every later turn finds the prompt and reply of the previous turn, except the last token, whose
+    KV isn't computed. Every first turn but one finds what all conversations share: the most
+    that any first turn found.
     """
     first = [t for t in turns if t.turn == 0]
     found = max((t.cached or 0 for t in first), default=0) * max(len(first) - 1, 0)
@@ -131,7 +131,7 @@ HEADINGS = ("policy", "run", "cached", "of best", "tok/s", "TTFT p50", "p95", "g
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the runs as a Markdown table; times in ms."""
+    """Return the runs as a Markdown table, with times in ms."""
     rows: list[tuple[str, ...]] = [HEADINGS]
     for run in runs:
         figures = run["figures"]
@@ -159,10 +159,10 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Return a share for a table."""
+    """Format a share for a table."""
     return "-" if value is None else f"{value:.1%}"
 
 
 def shown(value: float | None) -> str:
-    """Return a number for a table."""
+    """Format a number for a table."""
     return "-" if value is None else f"{value:g}"

@@ -1,4 +1,4 @@
-"""Conversations that are all held at the same time: the load of ``homing bench`` and of ``bench/affinity.py``."""
+"""Concurrent conversations: the load of ``homing bench`` and ``bench/affinity.py``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from homing import AsyncClient, AsyncConversation, HomingError
 from .figures import Measured
 
 COMMON_WORDS = (" time", " year", " people", " way", " day", " thing", " life", " world", " school")
-"""Words that are one token each to nearly any tokenizer."""
+"""Words that are one token each in nearly every tokenizer."""
 
 Policy = Callable[[AsyncConversation, int, str], None]
-"""What is done to a conversation before its turn of that number and text: choosing a key, say."""
+"""Called with a conversation before each turn, with the turn's number and text; may choose a key, for example."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many conversations, how long, how fast. Lengths in tokens, times in seconds."""
+    """How many conversations, how long and how fast. Lengths are in tokens, times in seconds."""
 
     conversations: int
     turns: int
@@ -31,15 +31,15 @@ class Shape:
     user_tokens: int
     reply_tokens: int
     think: tuple[float, float]
-    """Between the end of a reply and the next turn: from, to."""
+    """Minimum and maximum time between the end of a reply and the next turn."""
     ramp: float
-    """Over which the conversations begin."""
+    """Time over which the conversations start."""
     at_once: int | None = None
-    """Most conversations that are held at the same time; None: all of them."""
+    """Maximum number of concurrent conversations; None for all of them."""
 
 
 class Load:
-    """The same conversations each time that it is run. Another ``seed`` says other words of the same length."""
+    """Runs the same conversations every time. Another ``seed`` gives other words of the same length."""
 
     def __init__(
         self, shape: Shape, *, seed: str, params: Mapping[str, Any], words: Sequence[str] = COMMON_WORDS
@@ -51,15 +51,15 @@ class Load:
         self.system = self._text("system", shape.system_tokens)
 
     def _text(self, name: str, tokens: int) -> str:
-        rng = random.Random(f"{self._seed} {name}")  # no secret
+        rng = random.Random(f"{self._seed} {name}")  # not a secret
         return "".join(rng.choice(self._words) for _ in range(tokens))
 
     async def run(
         self, client: AsyncClient, choose: Policy | None = None, *, on_turn: Callable[[Measured], None] | None = None
     ) -> tuple[list[Measured], float]:
-        """Hold all conversations; return their turns and the seconds from first to last.
+        """Run all conversations. Return their turns and the seconds from start to end.
 
-        A conversation whose turn fails ends there: the rest of it would be another load than the others'.
+        A conversation ends with its first failed turn: continuing it would be a different load.
         """
         started = time.perf_counter()
         room = asyncio.Semaphore(self.shape.at_once or self.shape.conversations)

@@ -1,4 +1,4 @@
-"""Plots of a load. Needs ``pip install 'homing[plot]'``."""
+"""Plots of a load's results. Needs ``pip install 'homing[plot]'``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMATS = (".png", ".svg")
 
 
 def check_plot(path: Path) -> None:
-    """Raise `ConfigurationError` for what cannot be drawn: before the load is run, not after."""
+    """Raise `ConfigurationError` if the plot can't be drawn: before the load runs, not after."""
     if path.suffix not in FORMATS:
         raise ConfigurationError(f"--plot {path}: the name must end with {' or '.join(FORMATS)}")
     try:
@@ -23,9 +23,9 @@ def check_plot(path: Path) -> None:
 
 
 def plot(result: Mapping[str, Any], path: Path) -> None:
-    """Draw time to first token by turn, and where the server tells, what was cached, as PNG or SVG.
+    """Plot time to first token by turn and, if the server reports it, the cached share, as PNG or SVG.
 
-    Raises `ConfigurationError` for another ending, and where matplotlib is missing.
+    Raises `ConfigurationError` for any other suffix, or if matplotlib is missing.
     """
     check_plot(path)
     from matplotlib.figure import Figure

@@ -1,1 +1,1 @@
-"""``homing chat``: a conversation in the terminal, or in a pipe."""
+"""``homing chat``: a conversation in the terminal or in a pipe."""

@@ -1,4 +1,4 @@
-"""The command, its options, and which of its faces it shows."""
+"""The command and its options, and whether it runs interactively or in a pipe."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .shelf import Shelf, default_file, entitle, folder, ids, listing, open_stor
 from .talk import COMMANDS, Display, Talk
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
 
 def _ids(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     path = Path(context.params.get("store_path") or default_file())
-    if not path.exists():  # and completing makes none
+    if not path.exists():  # completing must not create it
         return []
     with open_store(path, private=False) as store:
         return [CompletionItem(one) for one in ids(store) if one.startswith(incomplete)]
@@ -140,7 +140,7 @@ def _texts(prompt: tuple[str, ...], *, lines: bool, typed: bool) -> Iterator[str
 
 
 def _say(talk: Conversation, text: str, *, plain: bool, as_json: bool) -> None:
-    """Say one thing. Raises `click.exceptions.Exit` when it came to no whole answer."""
+    """Send ``text`` and print the reply. Raises `click.exceptions.Exit` if the reply is incomplete."""
     entitle(talk, text)
     if as_json:
         told = reply_as_data(talk, text)

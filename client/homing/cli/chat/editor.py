@@ -1,4 +1,4 @@
-"""Where people type: several lines, history, completion. prompt_toolkit does the work."""
+"""The input line: multi-line text, history and completion, by prompt_toolkit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class Editor:
-    """Reads what the user says. Enter sends, Alt-Enter begins a new line, what is pasted stays whole.
+    """Reads the user's messages. Enter sends, Alt-Enter starts a new line, pasted text stays in one piece.
 
     Args:
-        history: File of what was typed before, private to the user; None keeps it in memory.
-        commands: What ``/`` may begin with, and what each does.
-        ids: Names the conversations that ``/load`` may go on with.
+        history: File that keeps earlier input, readable only by the user; None keeps it in memory.
+        commands: The ``/`` commands, each with its summary.
+        ids: Returns the conversations that ``/load`` can open.
     """
 
     def __init__(self, history: Path | None, *, commands: Mapping[str, str], ids: Callable[[], Iterable[str]]) -> None:
@@ -48,7 +48,7 @@ class Editor:
         )
 
     def read(self, draft: str = "") -> str:
-        """Return what is sent, beginning with ``draft`` on the line.
+        """Return the message, once sent. ``draft`` is the initial text of the line.
 
         Raises `KeyboardInterrupt` for Ctrl-C and `EOFError` for Ctrl-D on an empty line.
         """

@@ -1,4 +1,4 @@
-"""Markdown that grows: what is finished is printed for good, what may still change is drawn anew."""
+"""Growing Markdown: finished blocks are printed once, the part that may still change is redrawn."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.segment import Segment
 from ...core.text.control_characters import strip_controls
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
-"""As rich's own, but for HTML: rich leaves it out, and a model's answer about HTML would have holes."""
+"""Like rich's own, except for HTML: rich omits it, which would leave holes in a model's answer about HTML."""
 
 
 class Block:
     """One block of Markdown, such as a paragraph, without blank lines around it.
 
-    rich puts them around some blocks and not around others, by what is before. Addresses of links are written
-    out: a link may lie about where it leads.
+    rich adds them around some blocks and not around others, depending on what comes before. Link addresses are
+    written out, because a link's text may hide where it leads.
     """
 
     def __init__(self, text: str) -> None:
@@ -36,12 +36,12 @@ class Block:
 
 
 def _clean(segment: Segment) -> Segment:
-    """Once more: Markdown has names and numbers for characters, ``&rlm;`` and ``&#8238;``."""
+    """Strip control characters again: Markdown can also spell them as ``&rlm;`` or ``&#8238;``."""
     return Segment(strip_controls(segment.text), segment.style, segment.control)
 
 
 def _without_blanks(line: list[Segment]) -> list[Segment]:
-    """Leave out the blanks at the end, so that what is copied from the screen has none either."""
+    """Remove trailing blanks, so that text copied from the screen has none either."""
     kept = list(line)
     while kept and not kept[-1].text.strip():
         kept.pop()
@@ -51,7 +51,7 @@ def _without_blanks(line: list[Segment]) -> list[Segment]:
 
 
 def blocks(text: str) -> list[str]:
-    """Return the blocks of ``text``, each with what is below it. Joined they are the text again. Pure."""
+    """Return the blocks of ``text``, each with all lines up to the next. Joined, they equal ``text``. Pure."""
     tokens = _PARSER.parse(text)
     starts = [token.map[0] for token in tokens if token.level == 0 and token.nesting >= 0 and token.map]
     if not starts:
@@ -63,9 +63,9 @@ def blocks(text: str) -> list[str]:
 
 
 def split_finished(text: str) -> tuple[list[str], str]:
-    """Return the blocks that more text cannot change, and the rest. Pure.
+    """Return the blocks that more text can't change, and the rest. Pure.
 
-    Those are all but the last, of the lines that are whole: a line that is not may yet become
+    These are all blocks of complete lines except the last. An incomplete line may still become
     an item of the list before it.
     """
     finished = blocks(text[: text.rfind("\n") + 1])[:-1]

@@ -1,4 +1,4 @@
-"""Replies as bare text, for pipes and for those who want no redrawing, and as JSON."""
+"""Replies as plain text, for pipes and for users who want no redrawing, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .reading import read, remarks
 
 
 class PlainScreen:
-    """Writes answers, without the reasoning, as they come.
+    """Writes answers as they arrive, without the reasoning.
 
-    A terminal gets no control characters, a pipe gets the answer as it came. Notes go to standard error, for they are
-    no part of the answer.
+    On a terminal, control characters are removed; a pipe gets the answer unchanged. Notes go to standard error,
+    because they aren't part of the answer.
     """
 
     def __init__(self, out: TextIO | None = None, notes: TextIO | None = None) -> None:
@@ -27,7 +27,7 @@ class PlainScreen:
         self._clean: Callable[[str], str] = strip_controls if self._out.isatty() else str
 
     def reply(self, stream: ReplyStream[None]) -> Reply:
-        """Write a reply as it comes. Raises the errors of `homing.errors` behind what had come."""
+        """Write a reply as it arrives. Raises the errors of `homing.errors`, after writing what had arrived."""
         line = WaitLine(self._notes)
         began = False
 
@@ -51,13 +51,13 @@ class PlainScreen:
         return answer
 
     def note(self, text: str) -> None:
-        """Say something that is not the model's."""
+        """Print a remark that isn't from the model."""
         print(strip_controls(text), file=self._notes)
 
     warning = note
 
     def said(self, role: str, text: str) -> None:
-        """Show what has been said before."""
+        """Show an earlier message."""
         print(f"{'> ' if role == 'user' else ''}{self._clean(text)}", file=self._out)
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
@@ -67,7 +67,7 @@ class PlainScreen:
 
 
 def reply_as_data(chat: Conversation, text: str) -> dict[str, Any]:
-    """Say ``text`` and return what JSON says of the reply: or of the error, with the text that had come."""
+    """Send ``text`` and return the reply as data, or the error together with the partial text."""
     line = WaitLine()
     try:
         reply = read(chat.stream(text), content=lambda _: None, waiting=line)

@@ -1,4 +1,4 @@
-"""Reading one reply to its end, or to Ctrl-C; what every way of showing it has in common."""
+"""Reads one reply to its end or to Ctrl-C. All displays share this."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def read(
     waiting: Callable[[Waiting], None],
     reasoning: Callable[[str], None] | None = None,
 ) -> Reply:
-    """Hand out a reply piece by piece and return it.
+    """Pass a reply to the callbacks piece by piece, then return it.
 
-    Ctrl-C stops the engine, and what had come is kept in the conversation. Raises the errors of `homing.errors`.
+    Ctrl-C stops the engine; the conversation keeps what had arrived. Raises the errors of `homing.errors`.
     """
     with _Interrupt(stream.cancel), stream:
         for event in stream:
@@ -36,9 +36,9 @@ def read(
 
 
 class _Interrupt:
-    """Makes the first Ctrl-C call ``stop`` instead of raising in the middle of whatever runs; the second raises.
+    """Makes the first Ctrl-C call ``stop`` instead of raising at an arbitrary point; the second one raises.
 
-    A handler may interrupt code that holds a lock which ``stop`` wants, so a thread of its own calls it.
+    A separate thread calls ``stop``: the signal handler may have interrupted code that holds a lock ``stop`` needs.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -47,7 +47,7 @@ class _Interrupt:
         self._asked = False
         self._thread = threading.Thread(target=self._wait, name="homing-interrupt", daemon=True)
         self._before: Any = None
-        self._installed = threading.current_thread() is threading.main_thread()  # others get no signals
+        self._installed = threading.current_thread() is threading.main_thread()  # other threads get no signals
 
     def __enter__(self) -> None:
         if self._installed:
@@ -72,7 +72,7 @@ class _Interrupt:
 
 
 def remarks(reply: Reply) -> list[str]:
-    """Return what is said below a reply: whether it was stopped, and what it cost. Pure."""
+    """Return the lines to show below a reply: whether it was stopped, and what it cost. Pure."""
     if not reply.interrupted:
         return [cost(reply.telemetry)]
     kept = "what had come is kept" if reply.text else "before its first word; /regenerate asks again"

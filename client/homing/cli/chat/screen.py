@@ -1,4 +1,4 @@
-"""A reply on a terminal: the wait, the thoughts dimmed, the answer as Markdown while it comes, what it cost."""
+"""A reply on a terminal: the wait, dimmed reasoning, the answer as growing Markdown, and its cost."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from .markdown import Block, blocks, split_finished
 from .reading import read, remarks
 
 REFRESH = 12
-"""Redraws a second: text seems to flow, and a slow terminal keeps up."""
+"""Redraws per second: text seems to flow, and slow terminals keep up."""
 
 
 def console() -> Console:
-    """Return this terminal."""
+    """Return a console for this terminal."""
     return Console(highlight=False)
 
 
 class Screen:
-    """Shows replies, and short notes, on ``console``."""
+    """Shows replies and short notes on ``console``."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
 
     def reply(self, stream: ReplyStream[None]) -> Reply:
-        """Show a reply as it comes and return it.
+        """Show a reply as it arrives and return it.
 
-        Ctrl-C stops it: what had come stays on the screen and in the conversation. Raises the errors of
-        `homing.errors`, with what had come on the screen.
+        Ctrl-C stops it; what had arrived stays on the screen and in the conversation. Raises the errors of
+        `homing.errors`, after showing what had arrived.
         """
         page = _Page(self._console, self._clock)
         with silent_keyboard(), page:
@@ -56,15 +56,15 @@ class Screen:
         return answer
 
     def note(self, text: str) -> None:
-        """Say something that is not the model's."""
+        """Show a remark that isn't from the model."""
         self._console.print(Text(strip_controls(text), style="dim"))
 
     def warning(self, text: str) -> None:
-        """Say that something went wrong."""
+        """Show what went wrong."""
         self._console.print(Text(strip_controls(text), style="yellow"))
 
     def said(self, role: str, text: str) -> None:
-        """Show what has been said before."""
+        """Show an earlier message."""
         if role == "user":
             self._console.print(Text(f"> {strip_controls(text)}", style="bold"))
         else:
@@ -78,9 +78,9 @@ class Screen:
 
 @contextmanager
 def silent_keyboard() -> Iterator[None]:
-    """Keep the terminal from showing what is typed, ``^C`` too, in the middle of what is drawn.
+    """Keep the terminal from echoing input, including ``^C``, into what is being drawn.
 
-    Nothing typed is lost: it stands on the line at the next prompt.
+    No input is lost: it appears on the line at the next prompt.
     """
     if os.name != "posix" or not sys.stdin.isatty():
         yield
@@ -98,10 +98,10 @@ def silent_keyboard() -> Iterator[None]:
 
 
 class _Page:
-    """One reply on its way: what is printed is final, what this renders as is still growing.
+    """A reply in progress. Printed text is final; rendering this object gives the part that is still growing.
 
-    A context manager, during which the growing part is drawn anew by a thread. rich has one for that, but
-    between reading where the cursor is and moving it another thread may print.
+    While this context manager is open, a thread redraws the growing part. rich has such a thread too, but
+    another thread may print between its reading the cursor position and moving the cursor.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
@@ -136,12 +136,12 @@ class _Page:
                 self._live.refresh()
 
     def waiting(self, wait: Waiting) -> None:
-        """Show that a replica is waited for."""
+        """Show that the request is waiting for a replica."""
         with self._lock:
             self._wait = (self._clock(), wait)
 
     def reasoning(self, piece: str) -> None:
-        """Show a piece of reasoning; its whole lines are final."""
+        """Show a piece of reasoning. Complete lines are final."""
         with self._lock:
             self._awake()
             self._thought += strip_controls(piece)
@@ -151,7 +151,7 @@ class _Page:
                 self._thought = rest
 
     def content(self, piece: str) -> None:
-        """Show a piece of the answer; its whole blocks are final."""
+        """Show a piece of the answer. Complete blocks are final."""
         with self._lock:
             self._awake()
             self._end_thought()
@@ -172,7 +172,7 @@ class _Page:
         else:
             return
         lines = console.render_lines(growing, options.update(height=None), pad=False)
-        # The end of what is too long for the screen: that is where it grows.
+        # Text too long for the screen shows its end, because that is where it grows.
         for line in lines[-max(console.height - 2, 1) :]:
             yield from line
             yield Segment.line()

@@ -19,26 +19,26 @@ from homing.stores.base import MAX_PAGE
 from ...core.text.control_characters import strip_controls
 
 TITLE = 48
-"""Characters of a first question that name its conversation: one line of a list."""
+"""Characters of the first question that serve as the conversation's title, to fit on one line of a list."""
 
 NAME = 8
-"""Characters of a name that was made up: enough for one person's conversations, and it is looked up first."""
+"""Characters of a generated id: enough for one person's conversations, and checked for being free."""
 
 
 def folder() -> Path:
-    """Return the folder of this user's conversations, readable by them only; made if it is missing."""
+    """Return the folder of this user's conversations, which only the user can read. It is created if missing."""
     path = default_file().parent
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 def default_file() -> Path:
-    """Return where conversations are kept unless the user says otherwise."""
+    """Return the default file for conversations."""
     return Path(click.get_app_dir("homing"), "chats.db")
 
 
 def open_store(path: Path | None, *, private: bool) -> Store:
-    """Return the store that the command line asks for."""
+    """Return the store that the command-line options select."""
     if private:
         return MemoryStore()
     if path is None:
@@ -48,19 +48,19 @@ def open_store(path: Path | None, *, private: bool) -> Store:
 
 
 def entitle(chat: Conversation, text: str) -> None:
-    """Name a conversation without a name by what is said first."""
+    """Derive the title of an untitled conversation from its first message."""
     if not chat.metadata.get("title"):
         chat.metadata["title"] = title_of(text)
 
 
 def title_of(text: str) -> str:
-    """Return the name of the conversation that begins with ``text``. Pure."""
+    """Return the title of a conversation that begins with ``text``. Pure."""
     line = " ".join(strip_controls(text).split())
     return line if len(line) <= TITLE else line[: TITLE - 1].rstrip() + "…"
 
 
 class Shelf:
-    """Begins and finds conversations in ``store``."""
+    """Creates and finds conversations in ``store``."""
 
     def __init__(
         self, client: Client, store: Store, *, system: str | None = None, params: Mapping[str, Any] | None = None
@@ -71,36 +71,36 @@ class Shelf:
         self._params = dict(params or {})
 
     def new(self) -> Conversation:
-        """Begin a conversation, under a name that is short enough to be typed."""
+        """Create a conversation with an id that is short enough to type."""
         while True:
             name = secrets.token_hex(NAME // 2)
             if self.store.load(name) is None:
                 return self.open(name)
 
     def load(self, conversation_id: str) -> Conversation:
-        """Go on with one. Raises `ConversationNotFound`."""
+        """Open an existing conversation. Raises `ConversationNotFound`."""
         return self.client.load_conversation(conversation_id, store=self.store, **self._params)
 
     def open(self, conversation_id: str) -> Conversation:
-        """Go on with one, or begin it under this name."""
+        """Open the conversation with this id, or create it."""
         chat = self.client.conversation(conversation_id, system=self._system, store=self.store, **self._params)
         try:
             chat.reload()
         except ConversationNotFound:
-            pass  # then it is new, and the first turn makes it
+            pass  # it is new, and its first turn creates it in the store
         return chat
 
     def last(self) -> Conversation:
-        """Go on with the one that was used last. Raises `ConfigurationError` when there is none."""
+        """Open the most recently used conversation. Raises `ConfigurationError` if there is none."""
         kept = summaries(self.store)
         if not kept:
             raise ConfigurationError("there is no conversation yet to go on with: leave --last out")
         return self.load(kept[0].id)
 
     def read(self, path: Path) -> Conversation:
-        """Take in a conversation from a file that ``/save`` wrote; as a copy where its name is taken.
+        """Import a conversation from a file that ``/save`` wrote, under a new id if its own is taken.
 
-        Raises `ConfigurationError` for what is no such file.
+        Raises `ConfigurationError` if the file can't be read or isn't one of these.
         """
         try:
             data = json.loads(path.read_text("utf-8"))
@@ -116,7 +116,7 @@ class Shelf:
 
 
 def summaries(store: Store) -> list[ConversationSummary]:
-    """Return all conversations, the one used last first."""
+    """Return all conversations, most recently used first."""
     found: list[ConversationSummary] = []
     cursor: str | None = None
     while True:
@@ -128,12 +128,12 @@ def summaries(store: Store) -> list[ConversationSummary]:
 
 
 def ids(store: Store) -> list[str]:
-    """Return the ids that a shell, or the line being typed, may be offered: those that can be typed."""
+    """Return the ids to offer as completions: those that can be typed."""
     return [one.id for one in summaries(store) if one.id.isprintable()]
 
 
 def listing(kept: Iterable[ConversationSummary]) -> list[tuple[str, ...]]:
-    """Return a table of them: id, turns, last use, title."""
+    """Return a table of conversations: id, turns, last use, title."""
     rows: list[tuple[str, ...]] = [("id", "turns", "last used", "title")]
     for one in kept:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.updated_at))

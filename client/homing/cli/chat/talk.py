@@ -1,4 +1,4 @@
-"""The talk at the terminal: what is typed is said, or is a command."""
+"""The interactive session: each input is a message or a command."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ COMMANDS: Mapping[str, str] = {
     "/quit": "leave; Ctrl-D does the same",
 }
 _COMMAND = re.compile(r"/[a-z]+(?=\s|$)")
-"""A message such as ``/usr/bin?`` is none; one that would be is said with a blank before it."""
+"""``/usr/bin?`` isn't a command. To send a message that looks like one, put a blank before it."""
 
 
 class Display(Protocol):
     """Where replies and notes go: a `Screen` or a `PlainScreen`."""
 
     def reply(self, stream: ReplyStream[None]) -> Reply:
-        """Show a reply as it comes; Ctrl-C stops it."""
+        """Show a reply as it arrives. Ctrl-C stops it."""
         ...
 
     def note(self, text: str) -> None:
-        """Say something that is not the model's."""
+        """Show a remark that isn't from the model."""
 
     def warning(self, text: str) -> None:
-        """Say that something went wrong."""
+        """Show what went wrong."""
 
     def said(self, role: str, text: str) -> None:
-        """Show what has been said before."""
+        """Show an earlier message."""
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
         """Show rows in columns."""
@@ -55,12 +55,13 @@ class Input(Protocol):
     """Where messages come from."""
 
     def read(self, draft: str = "") -> str:
-        """Return the next one, offering ``draft``. Raises `EOFError` at the end, `KeyboardInterrupt` on Ctrl-C."""
+        """Return the next message; ``draft`` is its initial text. Raises `EOFError` at the end, `KeyboardInterrupt`
+        on Ctrl-C."""
         ...
 
 
 class Talk:
-    """The conversation that is open, and what can be done with it."""
+    """The open conversation, and the commands that act on it."""
 
     def __init__(self, shelf: Shelf, chat: Conversation, screen: Display) -> None:
         self.chat = chat
@@ -71,7 +72,7 @@ class Talk:
         self._last: Reply | None = None
 
     def run(self, source: Input) -> None:
-        """Talk until the user leaves."""
+        """Process input until the user quits."""
         while True:
             draft, self._draft = self._draft, ""
             try:
@@ -86,7 +87,7 @@ class Talk:
                 return
 
     def take(self, text: str) -> bool:
-        """Do what ``text`` says; return whether the talk goes on."""
+        """Send ``text`` or run it as a command. Return whether the session continues."""
         command = _COMMAND.match(text)
         try:
             if command is None:
@@ -111,7 +112,7 @@ class Talk:
             self._show(self.chat.stream(text) if at is None else self.chat.stream_edit(at, text))
         except HomingError as error:
             if not (isinstance(error, StoreError) and error.reply is not None):
-                # Nothing of it was recorded, and what had come is on the screen.
+                # The turn wasn't recorded; what had arrived is on the screen.
                 self._draft, self._editing = text, at
             raise
 
@@ -171,7 +172,7 @@ class Talk:
         self.greet()
 
     def greet(self) -> None:
-        """Say which conversation it is, and where it stood."""
+        """Show which conversation is open, and its last turn."""
         self._screen.note(f"conversation {self.chat.id}; /help says what can be done")
         if self.chat.turns:
             for message in self.chat.turns[-1].messages:
