@@ -48,7 +48,7 @@ class AsyncCall:
         "_wake_event",
         "_watch",
         "budget",
-        "placing",
+        "placement",
         "reader",
         "request",
     )
@@ -80,7 +80,7 @@ class AsyncCall:
             ends_at=None if total is None else now + total,
             total=total,
         )
-        self.placing = AsyncPlacement(endpoint, request)
+        self.placement = AsyncPlacement(endpoint, request)
         self._attempt = AsyncAttempt(endpoint, ends_at=self.budget.ends_at)
         self.reader = AsyncReplyReader(self._attempt, request, options, accumulate=accumulate, shows=shows)
         self._watch = CallTrace()
@@ -182,7 +182,7 @@ class AsyncCall:
         """End the call immediately, from any thread or task. The engine stops generating."""
         if self._lookup is not None:
             self._lookup.stop()
-        self.placing.stop()
+        self.placement.stop()
         self._attempt.abort()
         self._wake_event.set()
 
@@ -212,7 +212,7 @@ class AsyncCall:
         self._over = True
         if self._lookup is not None:
             await self._lookup.aclose()
-        self.placing.end()
+        self.placement.end()
         try:
             self._steps.close()
         except ValueError as error:  # closed by a signal handler or another thread in mid-step; the step ends now
@@ -254,9 +254,9 @@ class AsyncCall:
         elif isinstance(effect, Deliver):
             self._advance(await self._attempt.read_whole(limit=None))
         elif isinstance(effect, Send):
-            await self.placing.place()
+            await self.placement.place()
             if effect.with_key:
-                self.placing.begin()
+                self.placement.begin()
             self._advance(await self.reader.send(effect.number, with_key=effect.with_key))
         elif isinstance(effect, Hold):
             if effect.notice is not None and not self._noticed:

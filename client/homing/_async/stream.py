@@ -1,4 +1,4 @@
-"""Streams as callers see them: context managers and iterators over the items of an exchange."""
+"""Streams as callers see them: context managers and iterators over the items of a call."""
 
 from __future__ import annotations
 

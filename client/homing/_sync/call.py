@@ -49,7 +49,7 @@ class Call:
         "_wake_event",
         "_watch",
         "budget",
-        "placing",
+        "placement",
         "reader",
         "request",
     )
@@ -81,7 +81,7 @@ class Call:
             ends_at=None if total is None else now + total,
             total=total,
         )
-        self.placing = Placement(endpoint, request)
+        self.placement = Placement(endpoint, request)
         self._attempt = Attempt(endpoint, ends_at=self.budget.ends_at)
         self.reader = ReplyReader(self._attempt, request, options, accumulate=accumulate, shows=shows)
         self._watch = CallTrace()
@@ -183,7 +183,7 @@ class Call:
         """End the call immediately, from any thread or task. The engine stops generating."""
         if self._lookup is not None:
             self._lookup.stop()
-        self.placing.stop()
+        self.placement.stop()
         self._attempt.abort()
         self._wake_event.set()
 
@@ -213,7 +213,7 @@ class Call:
         self._over = True
         if self._lookup is not None:
             self._lookup.close()
-        self.placing.end()
+        self.placement.end()
         try:
             self._steps.close()
         except ValueError as error:  # closed by a signal handler or another thread in mid-step; the step ends now
@@ -255,9 +255,9 @@ class Call:
         elif isinstance(effect, Deliver):
             self._advance(self._attempt.read_whole(limit=None))
         elif isinstance(effect, Send):
-            self.placing.place()
+            self.placement.place()
             if effect.with_key:
-                self.placing.begin()
+                self.placement.begin()
             self._advance(self.reader.send(effect.number, with_key=effect.with_key))
         elif isinstance(effect, Hold):
             if effect.notice is not None and not self._noticed:

@@ -267,7 +267,7 @@ class ReplyStream(ItemStream[StreamEvent], Generic[P]):
                 self._ask(conversation._request(self._params, ()), self._call.budget.ends_at)
             self._call.request.messages = turn.place.prompt()
             self._call.request.key = conversation.affinity_key
-            self._call.placing.placed = conversation.affinity_key != conversation._fresh
+            self._call.placement.placed = conversation.affinity_key != conversation._fresh
             self._begun = True
         except BaseException:
             claim.released = True  # first: one store, which no interrupt can split

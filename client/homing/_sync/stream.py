@@ -1,5 +1,5 @@
 # Generated from client/homing/_async/stream.py by scripts/unasync.py: edit that file, not this one.
-"""Streams as callers see them: context managers and iterators over the items of an exchange."""
+"""Streams as callers see them: context managers and iterators over the items of a call."""
 
 from __future__ import annotations
 

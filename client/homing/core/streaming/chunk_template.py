@@ -121,7 +121,7 @@ class ChunkTemplate:
 
     def made(self, text: str) -> ChatCompletionChunk:
         """Return the chunk for a ``text`` that `text` returned."""
-        assert self._shape is not None, "a text comes where there is a stencil only"
+        assert self._shape is not None, "a text comes where there is a template only"
         return self._shape.copier.copy(text)
 
     def texts(self, lines: bytes) -> TextRun | None:
@@ -152,7 +152,7 @@ class ChunkTemplate:
     def texts_in(self, fitting: list[bytes]) -> TextRun | None:
         """Return the texts in the data of events that `fits` accepted, None if they can't be read."""
         shape = self._shape
-        assert shape is not None, "something fits only where there is a stencil"
+        assert shape is not None, "something fits only where there is a template"
         begin, end = len(shape.before), -len(shape.after)
         return self._read([data[begin:end] for data in fitting], shape)
 
