@@ -33,6 +33,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 BEGAN = time.monotonic()
 SCRIPT: dict[str, Any] = json.loads(os.environ.get("STAND_IN") or "{}")
@@ -83,26 +84,37 @@ class StandIn:
             last = body["messages"][-1] if body.get("continue_final_message") else {"content": ""}
             begun = len(last["content"].split())  # goes on behind what it is said to have written
             words = self.tokens(begun + body.get("max_tokens", 5), begun)
-            return StreamingResponse(words, media_type="text/event-stream")
+            return Streaming(self, words)
         message = {"role": "assistant", "content": "hi"}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
     async def tokens(self, count: int, begun: int) -> AsyncIterator[str]:
-        self.running += 1
+        for index in range(begun, count):
+            if index == SCRIPT.get("crash_at"):
+                note("crash")
+                os._exit(9)
+            last = index == count - 1
+            choice = {"index": 0, "delta": {"content": f"t{index} "}, "finish_reason": "stop" if last else None}
+            chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+            yield f"data: {json.dumps(chunk)}\n\n"
+            await asyncio.sleep(SCRIPT.get("pace", 0.02))
+        yield "data: [DONE]\n\n"
+        note("stream-done")
+
+
+class Streaming(StreamingResponse):
+    """A stream that counts as running until its last chunk has been written, not only the last text."""
+
+    def __init__(self, stand_in: StandIn, words: AsyncIterator[str]) -> None:
+        super().__init__(words, media_type="text/event-stream")
+        self.stand_in = stand_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.stand_in.running += 1
         try:
-            for index in range(begun, count):
-                if index == SCRIPT.get("crash_at"):
-                    note("crash")
-                    os._exit(9)
-                last = index == count - 1
-                choice = {"index": 0, "delta": {"content": f"t{index} "}, "finish_reason": "stop" if last else None}
-                chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-                yield f"data: {json.dumps(chunk)}\n\n"
-                await asyncio.sleep(SCRIPT.get("pace", 0.02))
-            yield "data: [DONE]\n\n"
-            note("stream-done")
+            await super().__call__(scope, receive, send)
         finally:
-            self.running -= 1
+            self.stand_in.running -= 1
 
 
 def on_sigterm(stand_in: StandIn) -> None:
