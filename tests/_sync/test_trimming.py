@@ -127,8 +127,9 @@ def test_a_second_refusal_stands(homing_client: homing.Client, edge: Edge) -> No
     for number in range(4):
         chat.send(QUESTION.format(number))
     requests = len(edge.log)
-    too_long = '{"message": "This model\'s maximum context length is 300 tokens."}'
-    edge.inject(Fault.answer(400, too_long, content_type="application/json", times=2))
+    for limit in (300, 150):  # the second would leave something to cut
+        too_long = f'{{"message": "This model\'s maximum context length is {limit} tokens."}}'
+        edge.inject(Fault.answer(400, too_long, content_type="application/json"))
     with pytest.raises(homing.ContextWindowExceeded):
         chat.send("Five.")
     assert len(chat.turns) == 4
